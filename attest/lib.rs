@@ -1,1 +1,27 @@
-//! placeholder
+//! What makes a submission provable: keys, digests, ledger leaves, signed requests, enrolment and answers.
+//!
+//! Owns: the request signature ([`request`]), the leaf of the ledger ([`leaf`]), enrolment ([`enrol`]) and the
+//! JSON of the dashboard's answers ([`answer`]). Agent, gateway and dashboard use the same code, so that
+//! what one signs the other accepts.
+//! Promises: bytes in, bytes out; the same input gives the same bytes; no input makes it panic.
+//! Refuses: files, sockets, clocks, random numbers, threads, logs. Time, nonces and keys are arguments.
+
+pub mod answer;
+pub mod digest;
+pub mod enrol;
+pub mod keys;
+pub mod leaf;
+pub mod origin;
+pub mod refusal;
+pub mod request;
+
+mod base;
+mod profile;
+
+pub use answer::{Accepted, Problem};
+pub use digest::Digest;
+pub use keys::{Jwk, KeyId, SigningKey, VerifyingKey};
+pub use leaf::{Leaf, LeafKind};
+pub use origin::{AgentId, IdempotencyKey, Origin};
+pub use refusal::Refusal;
+pub use request::{Delivery, Incoming, LedgerRef, Outgoing, Verified};
