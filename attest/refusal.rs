@@ -8,6 +8,8 @@ use crate::keys::KeyId;
 /// A request was not accepted as signed. `Display` says what is wrong and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
+    /// The body is not the one that was signed.
+    DigestMismatch,
     /// The body of the enrolment does not read.
     EnrolmentBody {
         /// What the JSON reader said.
@@ -20,8 +22,6 @@ pub enum Refusal {
         /// The verifier's time.
         now: Timestamp,
     },
-    /// The body is not the one that was signed.
-    DigestMismatch,
     /// Signed in the future, by more than the window.
     FutureSignature {
         /// When it was signed.
@@ -46,6 +46,8 @@ pub enum Refusal {
     },
     /// The idempotency key and the ledger header name different leaves.
     IndexMismatch,
+    /// Enrolment is signed by another key than the one it registers.
+    KeyMismatch,
     /// The key is not registered, or was withdrawn.
     KeyUnknown {
         /// The key that the request names.
@@ -53,8 +55,6 @@ pub enum Refusal {
     },
     /// Enrolment offered one key for both purposes.
     KeysEqual,
-    /// Enrolment is signed by another key than the one it registers.
-    KeyMismatch,
     /// Not a POST.
     Method,
     /// The path has a query or is not a path.
