@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::keys::{Jwk, SigningKey, VerifyingKey};
 use crate::leaf::Word;
-use crate::origin::{AgentId, Origin};
+use crate::origin::AgentId;
 use crate::profile::{
     CONTENT_DIGEST, CONTENT_TYPE, Component, Draft, JSON, Profile, check, sign as sign_profile,
 };
@@ -100,6 +100,8 @@ pub struct ChallengeAnswer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EnrolRequest {
+    /// The id that the agent gave itself, so that it can keep a ledger before it has met a dashboard.
+    pub agent_id: AgentId,
     /// Whom it reports for.
     pub company_id: CompanyId,
     /// The key that will sign its requests.
@@ -120,10 +122,6 @@ pub struct EnrolRequest {
 pub struct EnrolAnswer {
     /// Its id.
     pub agent_id: AgentId,
-    /// The name of its log.
-    pub origin: Origin,
-    /// The count of logs that it has begun.
-    pub epoch: u64,
     /// The public id of the API key that it enrolled with; its leaves name it.
     pub api_key_id: Word,
     /// The dashboard's time.

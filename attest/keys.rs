@@ -168,6 +168,25 @@ impl From<VerifyingKey> for Jwk {
     }
 }
 
+/// The public id of an API key: it follows from the key, so both sides know it, and says nothing about it.
+#[must_use]
+pub fn api_key_id(key: &str) -> String {
+    let digest = Digest::of_parts(&[API_KEY_ID_DOMAIN, key.as_bytes()]);
+    digest.as_bytes()[..API_KEY_ID_BYTES]
+        .iter()
+        .fold("key_".to_owned(), |mut id, byte| {
+            for nibble in [byte >> 4, byte & 15] {
+                id.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
+            }
+            id
+        })
+}
+
+/// Sets the id apart from the plain hash that a dashboard stores, which must never be published.
+const API_KEY_ID_DOMAIN: &[u8] = b"cms-api-key-id/1\0";
+/// Bytes of the digest in an id: enough that the ids of one dashboard do not meet.
+const API_KEY_ID_BYTES: usize = 8;
+
 /// A key cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {

@@ -13,6 +13,7 @@ const CHALLENGE: &str = "Zm9vYmFyZm9vYmFyZm9vYmFyZm9vYmFyZm9vYmFyMDA";
 
 fn request() -> EnrolRequest {
     EnrolRequest {
+        agent_id: "018f3b1e-7c4a-7d2e-9b1a-5f6e7d8c9b0a".parse().unwrap(),
         company_id: "acme-corp".parse().unwrap(),
         request_key: (*key(1).verifying()).into(),
         log_key: (*key(2).verifying()).into(),
