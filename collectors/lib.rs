@@ -5,7 +5,11 @@
 //! to any source. Refuses: the store, the network to the dashboard, signatures, each other's folders. The
 //! scheduler owns interval, jitter, deadline, panics and logging, so no collector repeats them.
 
+mod checked;
+pub mod compute;
+pub mod coverage;
 pub mod host;
+pub mod storage;
 
 use std::fmt;
 use std::io;
@@ -37,6 +41,11 @@ pub trait Collector: Send {
 pub trait Settings: fmt::Debug + Send + Sync {
     /// The name in status and logs: the collector's id, with the source's name where there can be several.
     fn name(&self) -> String;
+
+    /// Whether the table says `enabled`; a source that is not is neither opened nor expected to report.
+    fn enabled(&self) -> bool {
+        true
+    }
 
     /// Opens what is needed, once. Must not wait for a network or scan anything.
     ///
@@ -78,7 +87,11 @@ impl fmt::Debug for Registration {
 }
 
 /// Every collector that we ship, in the order in which `status` lists them.
-pub const ALL: &[Registration] = &[];
+pub const ALL: &[Registration] = &[
+    compute::host::REGISTRATION,
+    storage::filesystem::REGISTRATION,
+    coverage::baseline::REGISTRATION,
+];
 
 /// Why a source cannot be opened.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,4 @@
+//! Sources of what instances do and draw.
+
+pub mod host;
+pub mod power;

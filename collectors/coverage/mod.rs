@@ -1,0 +1,3 @@
+//! Sources of what was documented.
+
+pub mod baseline;

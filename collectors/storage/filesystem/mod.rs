@@ -1,0 +1,263 @@
+//! A directory tree as a storage unit: how much of it is active and how much is dark.
+//!
+//! Owns: when a scan starts and when its result is told. Promises: a tick never waits for the disk, because the scan
+//! runs on a thread of its own; a finished scan is told once; a root that cannot be read is an error and never an
+//! empty unit. Refuses: file names and contents, which never leave the scan.
+
+mod links;
+mod mounts;
+mod pattern;
+mod settings;
+mod walk;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cms_spec::Subject;
+use cms_spec::dark::StorageScan;
+use cms_spec::reading::{Readings, Snapshot};
+use cms_spec::units::Fixed;
+use jiff::{SignedDuration, Timestamp};
+
+use self::pattern::Pattern;
+use self::walk::{Order, Progress, Total, WalkError};
+use crate::{CollectError, Collector, Host};
+
+pub use self::settings::REGISTRATION;
+
+/// Scans that may run at once in one process. A scan that hangs on a dead mount keeps its thread, and opening the
+/// source again must not add threads without end.
+const SCANS_MAX: usize = 64;
+
+/// A scan that has seen nothing new for this long hangs.
+const STALLED: SignedDuration = SignedDuration::from_mins(10);
+
+/// A failed scan is tried again after this long, or after the interval where that is shorter.
+const RETRY: SignedDuration = SignedDuration::from_mins(5);
+
+static SCANS: AtomicUsize = AtomicUsize::new(0);
+
+struct FilesystemCollector {
+    root: PathBuf,
+    unit: Subject,
+    region: String,
+    storage_class: String,
+    usd_per_gb_month: Option<Fixed<6>>,
+    interval: SignedDuration,
+    exclude: Arc<[Pattern]>,
+    cross_mounts: bool,
+    mountinfo: PathBuf,
+    state: State,
+}
+
+enum State {
+    /// The last scan failed like this, and starts again when it is due.
+    Failed {
+        started: Timestamp,
+        what: PathBuf,
+        error: i32,
+    },
+    /// The last scan is told.
+    Idle {
+        started: Timestamp,
+    },
+    /// No scan has started yet.
+    New,
+    Scanning(Scan),
+}
+
+struct Scan {
+    started: Timestamp,
+    progress: Arc<Progress>,
+    answer: Receiver<Result<Total, WalkError>>,
+    seen: u64,
+    seen_at: Timestamp,
+}
+
+impl Drop for Scan {
+    fn drop(&mut self) {
+        self.progress.cancel();
+    }
+}
+
+/// Counts a running scan for as long as its thread lives.
+struct Running;
+
+impl Running {
+    fn start() -> Option<Self> {
+        let more = |running| (running < SCANS_MAX).then_some(running + 1);
+        SCANS
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .ok()
+            .map(|_| Self)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        SCANS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl FilesystemCollector {
+    fn new(settings: &settings::Config, host: &Host) -> Self {
+        let interval = settings.interval.duration();
+        Self {
+            root: settings.path.as_path().to_owned(),
+            unit: settings.name.clone(),
+            region: settings
+                .region
+                .as_ref()
+                .map_or(&*host.region, Subject::as_str)
+                .to_owned(),
+            storage_class: settings
+                .storage_class
+                .as_ref()
+                .map_or("standard", Subject::as_str)
+                .to_owned(),
+            usd_per_gb_month: settings.usd_per_gb_month.map(|d| d.0),
+            interval: SignedDuration::try_from(interval).unwrap_or(SignedDuration::MAX),
+            exclude: settings.exclude.clone().into(),
+            cross_mounts: settings.cross_mounts,
+            mountinfo: host.proc("self/mountinfo"),
+            state: State::New,
+        }
+    }
+
+    fn is_due(&self, at: Timestamp) -> bool {
+        let passed = |since: Timestamp, span| at.duration_since(since).abs() >= span;
+        match &self.state {
+            State::Failed { started, .. } => passed(*started, self.interval.min(RETRY)),
+            State::Idle { started } => passed(*started, self.interval),
+            State::New => true,
+            State::Scanning(_) => false,
+        }
+    }
+
+    fn start(&mut self, at: Timestamp) -> Result<(), CollectError> {
+        let refuse = |source| CollectError::Unreachable {
+            what: "another scan thread".to_owned(),
+            source,
+        };
+        let Some(running) = Running::start() else {
+            let why = "as many scans as may run at once are running; some of them may hang on a dead mount";
+            return Err(refuse(io::Error::other(why)));
+        };
+        let progress = Arc::new(Progress::default());
+        let order = Order {
+            root: self.root.clone(),
+            as_of: at,
+            exclude: Arc::clone(&self.exclude),
+            cross_mounts: self.cross_mounts,
+            mountinfo: self.mountinfo.clone(),
+            progress: Arc::clone(&progress),
+        };
+        let (answered, answer) = sync_channel(1);
+        let thread = std::thread::Builder::new().name("scan".to_owned());
+        let spawned = thread.spawn(move || {
+            let result = walk::walk(&order);
+            drop(running);
+            // Nobody listens when the collector was closed meanwhile.
+            answered.send(result).ok();
+        });
+        spawned.map_err(refuse)?;
+        self.state = State::Scanning(Scan {
+            started: at,
+            progress,
+            answer,
+            seen: 0,
+            seen_at: at,
+        });
+        Ok(())
+    }
+
+    fn tell(&self, started: Timestamp, at: Timestamp, total: &Total) -> Snapshot {
+        Snapshot::Storage(StorageScan {
+            unit: self.unit.clone(),
+            region: self.region.clone(),
+            storage_class: self.storage_class.clone(),
+            usd_per_gb_month: self.usd_per_gb_month,
+            as_of: started,
+            finished_at: at.max(started),
+            basis: total.basis,
+            active: total.active,
+            dark: total.dark,
+            unreadable: total.unreadable,
+        })
+    }
+
+    fn failure(&self) -> Result<(), CollectError> {
+        match &self.state {
+            State::Failed { what, error, .. } => Err(CollectError::from_io(
+                what,
+                io::Error::from_raw_os_error(*error),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Collector for FilesystemCollector {
+    async fn collect(&mut self, at: Timestamp, out: &mut Readings) -> Result<(), CollectError> {
+        if self.is_due(at) {
+            return self.start(at);
+        }
+        let State::Scanning(scan) = &mut self.state else {
+            return self.failure();
+        };
+        let started = scan.started;
+        match scan.answer.try_recv() {
+            Ok(Ok(total)) => {
+                out.snapshot(self.tell(started, at, &total));
+                self.state = State::Idle { started };
+                Ok(())
+            }
+            Ok(Err(WalkError { what, error })) => {
+                self.state = State::Failed {
+                    started,
+                    what,
+                    error,
+                };
+                self.failure()
+            }
+            Err(TryRecvError::Empty) => scan.watch(&self.root, at),
+            Err(TryRecvError::Disconnected) => {
+                self.state = State::Idle { started };
+                Err(CollectError::Vanished {
+                    what: format!("the scan of {}", self.root.display()),
+                })
+            }
+        }
+    }
+
+    fn progress(&self) -> Option<String> {
+        match &self.state {
+            State::Scanning(scan) => Some(scan.progress.to_string()),
+            State::Failed { .. } | State::Idle { .. } | State::New => None,
+        }
+    }
+}
+
+impl Scan {
+    /// Says so when the scan hangs.
+    fn watch(&mut self, root: &std::path::Path, at: Timestamp) -> Result<(), CollectError> {
+        let seen = self.progress.seen();
+        if seen != self.seen {
+            self.seen = seen;
+            self.seen_at = at;
+        }
+        if at.duration_since(self.seen_at) < STALLED {
+            return Ok(());
+        }
+        Err(CollectError::Timeout {
+            what: format!("{} (after {})", root.display(), self.progress),
+            after: Duration::try_from(STALLED).unwrap_or_default(),
+        })
+    }
+}

@@ -1,0 +1,102 @@
+//! `[[storage.root]]`: what can be configured about a directory tree.
+
+use std::time::Duration;
+
+use cms_spec::{Category, Subject};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
+use toml::de::ValueDeserializer;
+
+use super::FilesystemCollector;
+use super::pattern::Pattern;
+use crate::checked::{AbsolutePath, Dollars, Every};
+use crate::{Collector, Host, OpenError, Registration, Settings};
+
+/// How often the scheduler asks whether a scan is due or done; a finished one is told at most this late.
+const TICK: Duration = Duration::from_secs(5);
+
+/// A tick starts a thread or looks into a channel; it does not touch the disk.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// More patterns than anybody writes by hand.
+const EXCLUDE_MAX: usize = 1000;
+
+/// A directory tree as a source.
+pub const REGISTRATION: Registration = Registration {
+    id: "storage/filesystem",
+    category: Category::DarkData,
+    table: "storage.root",
+    repeated: true,
+    sample: include_str!("sample.toml"),
+    parse,
+};
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Config {
+    pub(super) path: AbsolutePath,
+    #[serde(deserialize_with = "unit")]
+    pub(super) name: Subject,
+    pub(super) usd_per_gb_month: Option<Dollars<6>>,
+    pub(super) region: Option<Subject>,
+    pub(super) storage_class: Option<Subject>,
+    #[serde(default = "interval")]
+    pub(super) interval: Interval,
+    #[serde(default, deserialize_with = "exclude")]
+    pub(super) exclude: Vec<Pattern>,
+    #[serde(default)]
+    pub(super) cross_mounts: bool,
+}
+
+/// From ten seconds, for small trees, to the specification's 24 hours.
+type Interval = Every<10, 86_400>;
+
+const fn interval() -> Interval {
+    Interval::seconds::<{ 6 * 3600 }>()
+}
+
+fn unit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Subject, D::Error> {
+    let name = Subject::deserialize(deserializer)?;
+    // The payload has a row NAME for active objects and a row NAME:dark for the others.
+    if name.as_str().ends_with(":dark") {
+        return Err(D::Error::custom(
+            "a storage unit's name cannot end with \":dark\"",
+        ));
+    }
+    Ok(name)
+}
+
+fn exclude<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Pattern>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    if texts.len() > EXCLUDE_MAX {
+        return Err(D::Error::custom(format_args!(
+            "there are more than {EXCLUDE_MAX} patterns"
+        )));
+    }
+    texts
+        .iter()
+        .map(|text| Pattern::new(text).map_err(D::Error::custom))
+        .collect()
+}
+
+fn parse(table: ValueDeserializer<'_>) -> Result<Box<dyn Settings>, toml::de::Error> {
+    Ok(Box::new(Config::deserialize(table)?))
+}
+
+impl Settings for Config {
+    fn name(&self) -> String {
+        format!("{} {}", REGISTRATION.id, self.name)
+    }
+
+    fn open(&self, host: &Host) -> Result<Box<dyn Collector>, OpenError> {
+        Ok(Box::new(FilesystemCollector::new(self, host)))
+    }
+
+    fn interval(&self) -> Duration {
+        TICK
+    }
+
+    fn deadline(&self) -> Duration {
+        DEADLINE
+    }
+}

@@ -1,0 +1,3 @@
+//! Sources of what is stored.
+
+pub mod filesystem;
