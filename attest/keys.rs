@@ -335,6 +335,15 @@ mod tests {
     }
 
     #[test]
+    fn the_public_id_of_an_api_key_is_a_golden_word() {
+        // sha256sum of the domain and the key, computed apart from this crate; leaves in the field name it.
+        let id = api_key_id("cms_test_0123456789");
+        assert_eq!(id, "key_a6b3c30f75482244");
+        assert!(id.parse::<crate::leaf::Word>().is_ok());
+        assert_ne!(id, api_key_id("cms_test_0123456780"));
+    }
+
+    #[test]
     fn key_ids_are_thumbprints_only() {
         let id = key(1).verifying().key_id();
         assert_eq!(id.as_str().parse(), Ok(id.clone()));
