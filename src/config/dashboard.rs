@@ -1,0 +1,275 @@
+//! Where submissions go and who the agent is there: endpoint, key, certificates.
+//!
+//! Promises: https only; the key is never in the configuration itself. Refuses: any option that weakens the
+//! verification of the dashboard's certificate.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use reqwest::Url;
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::checks::{Checker, Fault, absolute, shown_path};
+use super::report::Problem;
+use super::resolved::Origin;
+use super::secret::SecretSource;
+use super::tree::Node;
+use super::{mask, raw, read, tree};
+
+/// The public dashboard.
+const ENDPOINT: &str = "https://dashboard.carbonmirror.org/api/v1";
+
+/// How the key is written; every refusal shows it.
+const API_KEY_EXAMPLE: &str = "api_key = { file = \"/etc/cms-telemetry-agent/api.key\" }, or { credential = \"api-key\" }, \
+     or { env = \"CMS_API_KEY\" }";
+
+/// Linux refuses longer names of files, and a credential is a file.
+const CREDENTIAL_NAME_BYTES_MAX: usize = 255;
+
+/// The dashboard, as this agent reaches it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dashboard {
+    /// Its address.
+    pub endpoint: Endpoint,
+    /// Where the API key is.
+    pub api_key: SecretSource,
+    /// Authorities to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The agent's own certificate, where the dashboard asks for one.
+    pub client_identity: Option<ClientIdentity>,
+}
+
+/// A certificate and its key, as PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientIdentity {
+    /// The certificate, and those between it and the root.
+    pub cert_file: PathBuf,
+    /// Its private key.
+    pub key_file: PathBuf,
+}
+
+/// An https address without user, query and fragment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    authority: String,
+    prefix: String,
+}
+
+impl Endpoint {
+    /// Host, and port unless it is 443: what a signature covers as `@authority`.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The path of a resource below the endpoint: what a signature covers as `@path`.
+    #[must_use]
+    pub fn path(&self, resource: &str) -> String {
+        format!("{}/{}", self.prefix, resource.trim_start_matches('/'))
+    }
+
+    /// The whole address of a resource below the endpoint.
+    #[must_use]
+    pub fn url(&self, resource: &str) -> String {
+        format!("https://{}{}", self.authority, self.path(resource))
+    }
+
+    fn parse(text: &str) -> Result<Self, Fault> {
+        let url = Url::parse(text).map_err(|error| {
+            Fault::new(format!("this is no address: {error}"))
+                .help(format!("write: endpoint = \"{ENDPOINT}\""))
+        })?;
+        let refuse = |message: &str| Err(Fault::new(message));
+        if url.scheme() != "https" {
+            return Err(Fault::new("only https is possible").help(
+                "submissions travel over TLS 1.3 and nothing else: specification, section VI.B",
+            ));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return refuse("an address holds no user and no password");
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return refuse("an address holds no query and no fragment");
+        }
+        let host = url.host_str().unwrap_or_default();
+        Ok(Self {
+            authority: match url.port() {
+                Some(port) => format!("{host}:{port}"),
+                None => host.to_owned(),
+            },
+            prefix: url.path().trim_end_matches('/').to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "https://{}{}", self.authority, self.prefix)
+    }
+}
+
+/// Checks `[dashboard]` and the key that was taken out of it.
+pub(super) fn check(
+    check: &mut Checker<'_>,
+    raw: raw::Dashboard,
+    api_key: Option<Node<'_>>,
+    span: Range<usize>,
+) -> Option<Dashboard> {
+    let endpoint = endpoint(check, raw.endpoint);
+    let api_key = match api_key {
+        Some(node) => secret(check, "dashboard.api_key", &node),
+        None => {
+            check.missing("dashboard.api_key", span, API_KEY_EXAMPLE);
+            None
+        }
+    };
+    let mut path = |key: &str, raw: Option<Spanned<String>>| {
+        if raw.is_none() {
+            check.note(key, None, Origin::default());
+        }
+        check.optional(key, raw, absolute, shown_path)
+    };
+    let ca_file = path("dashboard.ca_file", raw.ca_file);
+    let cert_span = raw.client_cert_file.as_ref().map(Spanned::span);
+    let key_span = raw.client_key_file.as_ref().map(Spanned::span);
+    let cert_file = path("dashboard.client_cert_file", raw.client_cert_file);
+    let key_file = path("dashboard.client_key_file", raw.client_key_file);
+    match (cert_span, key_span) {
+        (Some(given), None) => {
+            let example = "client_key_file = \"/etc/cms-telemetry-agent/client.key\"";
+            check.missing("dashboard.client_key_file", given, example);
+        }
+        (None, Some(given)) => {
+            let example = "client_cert_file = \"/etc/cms-telemetry-agent/client.pem\"";
+            check.missing("dashboard.client_cert_file", given, example);
+        }
+        _ => {}
+    }
+    let identity = cert_file.zip(key_file);
+    Some(Dashboard {
+        endpoint: endpoint?,
+        api_key: api_key?,
+        ca_file,
+        client_identity: identity.map(|(cert_file, key_file)| ClientIdentity {
+            cert_file,
+            key_file,
+        }),
+    })
+}
+
+fn endpoint(check: &mut Checker<'_>, raw: Option<Spanned<String>>) -> Option<Endpoint> {
+    let key = "dashboard.endpoint";
+    if raw.is_none() {
+        check.note(key, Some(tree::string(ENDPOINT)), Origin::default());
+        return Endpoint::parse(ENDPOINT).ok();
+    }
+    let parse = |text: String| Endpoint::parse(&text);
+    check.optional(key, raw, parse, |e| tree::string(&e.to_string()))
+}
+
+/// Reads where a secret is. No value of it is ever repeated: it may be the secret itself.
+fn secret(check: &mut Checker<'_>, key: &str, node: &Node<'_>) -> Option<SecretSource> {
+    let inline = || {
+        Problem::at(node.span(), format!("`{key}` holds the key itself"))
+            .label("not shown here")
+            .help("put it into a file that only the agent's user can read, and write where it is")
+            .help(API_KEY_EXAMPLE)
+    };
+    if !matches!(node.get_ref(), DeValue::Table(_)) {
+        check.problems.push(inline());
+        return None;
+    }
+    let outcome = read::table(node, &[], check.problems, |d| {
+        raw::SecretReference::deserialize(d)
+    });
+    let reference = outcome.value.filter(|_| outcome.left_out.is_empty())?;
+    let given = [
+        ("credential", reference.credential),
+        ("env", reference.env),
+        ("file", reference.file),
+    ];
+    let mut given = given
+        .into_iter()
+        .filter_map(|(kind, text)| Some((kind, text?)));
+    let (Some((kind, text)), None) = (given.next(), given.next()) else {
+        let problem = Problem::at(
+            node.span(),
+            format!("`{key}` names one place, not none or several"),
+        );
+        check.problems.push(problem.help(API_KEY_EXAMPLE));
+        return None;
+    };
+    if mask::has_key(text.get_ref()) {
+        check.problems.push(inline());
+        return None;
+    }
+    let source = |text: String| match kind {
+        "credential" => credential(text),
+        "env" => variable(text),
+        _ => absolute(text).map(SecretSource::File),
+    };
+    let show = |source: &SecretSource| match source {
+        SecretSource::File(path) => shown_path(path),
+        SecretSource::Credential(name) | SecretSource::Env(name) => tree::string(name),
+    };
+    check.optional(&format!("{key}.{kind}"), Some(text), source, show)
+}
+
+fn credential(name: String) -> Result<SecretSource, Fault> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+    let right = (1..=CREDENTIAL_NAME_BYTES_MAX).contains(&name.len())
+        && !name.starts_with('.')
+        && name.bytes().all(allowed);
+    if right {
+        return Ok(SecretSource::Credential(name));
+    }
+    Err(Fault::new("this is no name of a credential")
+        .help("use letters, digits, '_', '-' and '.', as in LoadCredential=api-key:FILE"))
+}
+
+fn variable(name: String) -> Result<SecretSource, Fault> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    if starts && name.bytes().all(allowed) {
+        return Ok(SecretSource::Env(name));
+    }
+    Err(Fault::new("this is no name of an environment variable")
+        .help("use letters, digits and '_', for example CMS_API_KEY"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_authority_and_prefix() {
+        let endpoint = Endpoint::parse("https://Dash.Example:443/api/v1/").unwrap();
+        assert_eq!(endpoint.authority(), "dash.example");
+        assert_eq!(
+            endpoint.path("/telemetry/dark-data"),
+            "/api/v1/telemetry/dark-data"
+        );
+        assert_eq!(endpoint.to_string(), "https://dash.example/api/v1");
+        let local = Endpoint::parse("https://[::1]:8443").unwrap();
+        assert_eq!(local.url("status"), "https://[::1]:8443/status");
+    }
+
+    #[test]
+    fn anything_but_plain_https_is_refused() {
+        for wrong in [
+            "",
+            "dash.example",
+            "http://dash.example",
+            "https://u@dash.example",
+            "https://:p@dash.example",
+            "https://dash.example/?a=1",
+            "https://dash.example/#a",
+            "https://",
+        ] {
+            assert!(Endpoint::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}
