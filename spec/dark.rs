@@ -4,10 +4,19 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::Subject;
+use crate::payload::v1::{DarkSummary, StorageClass, StorageRow};
 use crate::units::{Bytes, Fixed};
 
 /// An object is dark when it was last accessed more than this many days ago.
 pub const DARK_AFTER_DAYS: i64 = 180;
+
+/// A larger share of dark bytes than this, in percent, that turns active between two scans is an anomaly.
+pub const TURNED_ACTIVE_PERCENT_MAX: u32 = 20;
+
+const SECONDS_PER_DAY: i64 = 86_400;
+
+/// Bytes in a decimal gigabyte, at nine digits after the point.
+const BYTES_PER_GB: u128 = 1_000_000_000;
 
 /// A finished scan of one storage unit, with objects already told apart by class as of `as_of`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,4 +63,126 @@ pub enum AccessBasis {
     AccessTime,
     /// Modification time on a `noatime` mount: the object was accessed then or later.
     MtimeLowerBound,
+}
+
+/// Dark data that was read again, more of it than deletions or migrations explain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessAnomaly {
+    /// Bytes that were dark in the scan before.
+    pub dark_before: Bytes,
+    /// Bytes that have turned active, at least.
+    pub turned_active: Bytes,
+}
+
+/// Bytes that turned from dark to active between two scans, where they are too many to be usual.
+///
+/// Data that left the dark class without arriving in the active one was deleted or moved, which is the aim.
+#[must_use]
+pub fn access_anomaly(before: &StorageScan, after: &StorageScan) -> Option<AccessAnomaly> {
+    let left = before.dark.bytes - after.dark.bytes;
+    let arrived = after.active.bytes - before.active.bytes;
+    let turned = left.min(arrived);
+    let too_many = u128::from(turned.0) * 100
+        > u128::from(before.dark.bytes.0) * u128::from(TURNED_ACTIVE_PERCENT_MAX);
+    too_many.then_some(AccessAnomaly {
+        dark_before: before.dark.bytes,
+        turned_active: turned,
+    })
+}
+
+/// The rows of one unit: one for each class that holds anything.
+#[must_use]
+pub fn rows(scan: &StorageScan) -> Vec<StorageRow> {
+    let row = |class: StorageClass, tally: &Tally| {
+        let oldest = tally.oldest_access?;
+        (tally.objects > 0).then(|| StorageRow {
+            bucket_name: match class {
+                StorageClass::Active => scan.unit.to_string(),
+                StorageClass::Dark => format!("{}:dark", scan.unit),
+            },
+            region: scan.region.clone(),
+            total_size_gb: gigabytes(tally.bytes),
+            object_count: tally.objects,
+            last_accessed_oldest: oldest,
+            days_since_access: days_since(oldest, scan.as_of, class),
+            classification: class,
+            monthly_cost_usd: monthly_cost(tally.bytes, scan.usd_per_gb_month),
+            storage_class: scan.storage_class.clone(),
+        })
+    };
+    [
+        row(StorageClass::Active, &scan.active),
+        row(StorageClass::Dark, &scan.dark),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Sums over rows; they add up exactly, because every row is exact to the byte.
+#[must_use]
+pub fn summary(rows: &[StorageRow]) -> DarkSummary {
+    let dark = || {
+        rows.iter()
+            .filter(|row| row.classification == StorageClass::Dark)
+    };
+    let total: Fixed<9> = rows
+        .iter()
+        .map(|row| row.total_size_gb.at_least_zero())
+        .sum();
+    let dark_gb: Fixed<9> = dark().map(|row| row.total_size_gb.at_least_zero()).sum();
+    DarkSummary {
+        total_storage_gb: total,
+        dark_data_gb: dark_gb,
+        dark_data_ratio: Fixed::ratio(dark_gb.magnitude(), total.magnitude()),
+        monthly_waste_usd: dark().map(|row| row.monthly_cost_usd.at_least_zero()).sum(),
+        recommended_action: recommended_action(dark_gb),
+    }
+}
+
+/// One sentence with the amount.
+#[must_use]
+pub fn recommended_action(dark: Fixed<9>) -> String {
+    let bytes = dark.magnitude();
+    let (unit, name) = [
+        (1_000_000_000_000, "TB"),
+        (1_000_000_000, "GB"),
+        (1_000_000, "MB"),
+    ]
+    .into_iter()
+    .find(|(unit, _)| bytes >= *unit)
+    .unwrap_or((1_000, "kB"));
+    if bytes == 0 {
+        return "nothing to do: no data is dark".to_owned();
+    }
+    let amount = Fixed::<1>::ratio(bytes, unit).unwrap_or_default();
+    format!("migrate {amount} {name} to cold storage or delete it")
+}
+
+/// Decimal gigabytes, exact to the byte.
+#[must_use]
+pub fn gigabytes(bytes: Bytes) -> Fixed<9> {
+    Fixed::ratio(u128::from(bytes.0), BYTES_PER_GB).unwrap_or_default()
+}
+
+/// Whole days for active rows and begun days for dark ones, so that a dark row never says 180.
+fn days_since(oldest: Timestamp, as_of: Timestamp, class: StorageClass) -> u64 {
+    let age = as_of.duration_since(oldest);
+    let whole = age.as_secs() / SECONDS_PER_DAY;
+    let begun = age.as_secs() % SECONDS_PER_DAY > 0 || age.subsec_nanos() > 0;
+    let days = match class {
+        StorageClass::Active => whole,
+        StorageClass::Dark => whole + i64::from(begun),
+    };
+    u64::try_from(days).unwrap_or(0)
+}
+
+/// Price of a month at the configured rate; 0.0 without one, which provenance then says.
+fn monthly_cost(bytes: Bytes, usd_per_gb_month: Option<Fixed<6>>) -> Fixed<2> {
+    let price = usd_per_gb_month.unwrap_or_default().magnitude();
+    Fixed::ratio(
+        u128::from(bytes.0).saturating_mul(price),
+        BYTES_PER_GB * 1_000_000,
+    )
+    .unwrap_or_default()
 }

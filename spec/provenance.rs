@@ -92,6 +92,9 @@ pub struct Entry {
     pub quality: Quality,
     /// A to F.
     pub confidence: Confidence,
+    /// The factor itself, where the figure rests on one, so that others can compute it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Fixed<6>>,
     /// When the newest value was taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_at: Option<Timestamp>,
@@ -122,6 +125,7 @@ impl Entry {
             method: origin.method.clone(),
             quality: origin.quality,
             confidence: origin.confidence,
+            value: None,
             observed_at: None,
             coverage: None,
             provisional: false,

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::coverage::Baseline;
 use crate::dark::StorageScan;
 use crate::ghost::InstanceFacts;
+use crate::heat::ThermalFacts;
 use crate::ids::Subject;
+use crate::models::Inference;
 use crate::provenance::Origin;
 
 /// Most readings of one tick. A Prometheus server with 10,000 instances needs 8 each.
@@ -31,6 +33,14 @@ pub enum Quantity {
     DiskOperations,
     /// Amount, microjoules used since the reading before.
     EnergyUj,
+    /// Gauge, temperature of the exhaust in thousandths of a kelvin, so that it is never negative.
+    ExhaustMilliKelvin,
+    /// Gauge in milliwatts, or amount in microjoules: heat that the point of use received.
+    HeatDelivered,
+    /// Gauge in milliwatts, or amount in microjoules: heat taken out at the source, before losses.
+    HeatSourceCaptured,
+    /// Gauge in milliwatts, or amount in microjoules: heat that the equipment gives off.
+    ThermalOutput,
 }
 
 /// A value in the quantity's unit.
@@ -73,6 +83,8 @@ pub enum Snapshot {
     Instance(InstanceFacts),
     /// A finished scan of one storage unit.
     Storage(StorageScan),
+    /// What a thermal source is.
+    Thermal(ThermalFacts),
 }
 
 /// What a collector has taken in one tick. Whole or absent: on an error the scheduler drops all of it.
@@ -81,6 +93,7 @@ pub struct Readings {
     origins: Vec<Origin>,
     readings: Vec<Reading>,
     snapshots: Vec<Snapshot>,
+    inferences: Vec<Inference>,
     refused: u64,
 }
 
@@ -106,6 +119,9 @@ pub struct Sample {
     /// Statements that replace earlier ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub snapshots: Vec<Snapshot>,
+    /// Requests to models that were served since the sample before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inferences: Vec<Inference>,
 }
 
 impl Readings {
@@ -148,6 +164,15 @@ impl Readings {
         self.snapshots.push(snapshot);
     }
 
+    /// Adds one served request to a model.
+    pub fn inference(&mut self, inference: Inference) {
+        if self.inferences.len() >= READINGS_MAX {
+            self.refused += 1;
+            return;
+        }
+        self.inferences.push(inference);
+    }
+
     /// How many values did not fit.
     #[must_use]
     pub fn refused(&self) -> u64 {
@@ -157,7 +182,7 @@ impl Readings {
     /// Whether nothing was taken.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.readings.is_empty() && self.snapshots.is_empty()
+        self.readings.is_empty() && self.snapshots.is_empty() && self.inferences.is_empty()
     }
 
     /// Forgets everything, for the next tick.
@@ -175,6 +200,7 @@ impl Readings {
             origins: self.origins,
             readings: self.readings,
             snapshots: self.snapshots,
+            inferences: self.inferences,
         }
     }
 }

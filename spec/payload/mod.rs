@@ -3,6 +3,8 @@
 //! [`v1`] mirrors specification v1.0, section II, field by field. [`Envelope`] is what is posted: `data` holds
 //! the specification's object and nothing else, and everything of ours stands beside it.
 
+pub mod build;
+mod provenance;
 pub mod v1;
 
 use jiff::Timestamp;

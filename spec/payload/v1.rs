@@ -29,14 +29,14 @@ pub struct Instance {
     pub region: String,
     pub state: String,
     pub launch_time: Timestamp,
-    /// Percent.
-    pub cpu_utilization_30day_avg: Fixed<2>,
-    /// Percent.
-    pub memory_utilization_30day_avg: Fixed<2>,
-    /// Megabits per second, both directions.
-    pub network_io_30day_avg_mbps: Fixed<2>,
-    /// Completed reads and writes per second.
-    pub disk_io_30day_avg_iops: Fixed<2>,
+    /// Percent; `null` when it was never observed in the window.
+    pub cpu_utilization_30day_avg: Option<Fixed<2>>,
+    /// Percent; `null` when it was never observed in the window.
+    pub memory_utilization_30day_avg: Option<Fixed<2>>,
+    /// Megabits per second, both directions; `null` when never observed.
+    pub network_io_30day_avg_mbps: Option<Fixed<2>>,
+    /// Completed reads and writes per second; `null` when never observed.
+    pub disk_io_30day_avg_iops: Option<Fixed<2>>,
     pub power_draw_watts: Fixed<1>,
     pub classification: InstanceClass,
     /// A month of 730 hours where it is a price, of 720 hours where it is the energy's cost.

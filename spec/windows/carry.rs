@@ -1,0 +1,200 @@
+//! What must survive a restart besides blocks: baselines of counters, facts, origins, scans.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::instance::{Instance, SERIES};
+use super::series::{Last, Series};
+use super::thermal::Thermal;
+use super::{Dropped, Origins, Windows};
+use crate::coverage::Baseline;
+use crate::dark::{AccessAnomaly, StorageScan};
+use crate::ghost::InstanceFacts;
+use crate::heat::ThermalFacts;
+use crate::ids::Subject;
+use crate::provenance::{Origin, Quality};
+
+/// What the store keeps beside the blocks, in one piece.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Carry {
+    newest: Option<i64>,
+    /// Boots and collectors, each once.
+    names: Vec<String>,
+    origins: BTreeMap<u16, Origin>,
+    instances: BTreeMap<Subject, InstanceCarry>,
+    thermal: BTreeMap<Subject, ThermalCarry>,
+    endpoints: BTreeMap<String, i64>,
+    newest_inference: Option<(u16, i64)>,
+    scans: Vec<ScanCarry>,
+    baseline: Option<(Baseline, Timestamp)>,
+    dropped: Dropped,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct InstanceCarry {
+    first_seen: i64,
+    last_seen: i64,
+    facts: Option<InstanceFacts>,
+    series: [Option<LastCarry>; SERIES],
+    energy_origins: [Option<u16>; 3],
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct ThermalCarry {
+    last_seen: i64,
+    facts: Option<ThermalFacts>,
+    series: [Option<LastCarry>; 4],
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct LastCarry {
+    at: i64,
+    values: [u64; 2],
+    boot: usize,
+    collector: usize,
+    quality: Quality,
+    origin: Option<u16>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct ScanCarry {
+    scan: StorageScan,
+    anomaly: Option<AccessAnomaly>,
+}
+
+/// Names in the order of their first use.
+#[derive(Default)]
+struct Names {
+    index: BTreeMap<Arc<str>, usize>,
+    list: Vec<String>,
+}
+
+impl Names {
+    fn index_of(&mut self, name: &Arc<str>) -> usize {
+        if let Some(index) = self.index.get(name) {
+            return *index;
+        }
+        let index = self.list.len();
+        self.index.insert(Arc::clone(name), index);
+        self.list.push(name.to_string());
+        index
+    }
+
+    fn pack(&mut self, series: &Series) -> Option<LastCarry> {
+        let last = series.0.as_ref()?;
+        Some(LastCarry {
+            at: last.at,
+            values: last.values,
+            boot: self.index_of(&last.boot),
+            collector: self.index_of(&last.collector),
+            quality: last.quality,
+            origin: last.origin,
+        })
+    }
+}
+
+pub(super) fn take(windows: &Windows) -> Carry {
+    let mut names = Names::default();
+    let instances = windows
+        .instances
+        .iter()
+        .map(|(subject, instance)| {
+            let carry = InstanceCarry {
+                first_seen: instance.first_seen,
+                last_seen: instance.last_seen,
+                facts: instance.facts.clone(),
+                series: instance.series.each_ref().map(|one| names.pack(one)),
+                energy_origins: instance.energy_origins,
+            };
+            (subject.clone(), carry)
+        })
+        .collect();
+    let thermal = windows
+        .thermal
+        .iter()
+        .map(|(subject, source)| {
+            let carry = ThermalCarry {
+                last_seen: source.last_seen,
+                facts: source.facts.clone(),
+                series: source.series.each_ref().map(|one| names.pack(one)),
+            };
+            (subject.clone(), carry)
+        })
+        .collect();
+    let scans = windows
+        .storage
+        .values()
+        .map(|(scan, anomaly)| ScanCarry {
+            scan: scan.clone(),
+            anomaly: anomaly.clone(),
+        })
+        .collect();
+    Carry {
+        newest: windows.newest,
+        names: names.list,
+        origins: windows.origins.0.clone(),
+        instances,
+        thermal,
+        endpoints: windows.models.endpoints.clone(),
+        newest_inference: windows.models.newest,
+        scans,
+        baseline: windows.baseline.clone(),
+        dropped: windows.dropped,
+    }
+}
+
+pub(super) fn put(windows: &mut Windows, carry: Carry) {
+    let names: Vec<Arc<str>> = carry
+        .names
+        .iter()
+        .map(|name| name.as_str().into())
+        .collect();
+    let unpack = |last: Option<LastCarry>| {
+        Series(last.and_then(|last| {
+            Some(Last {
+                at: last.at,
+                values: last.values,
+                boot: Arc::clone(names.get(last.boot)?),
+                collector: Arc::clone(names.get(last.collector)?),
+                quality: last.quality,
+                origin: last.origin,
+            })
+        }))
+    };
+    windows.newest = windows.newest.max(carry.newest);
+    windows.origins = Origins(carry.origins);
+    for (subject, kept) in carry.instances {
+        let instance = windows
+            .instances
+            .entry(subject)
+            .or_insert_with(|| Instance::new(kept.first_seen));
+        // A block knows only its bucket; the carry knows the reading.
+        instance.first_seen = kept.first_seen;
+        instance.last_seen = kept.last_seen;
+        instance.facts = kept.facts;
+        instance.series = kept.series.map(unpack);
+        instance.energy_origins = kept.energy_origins;
+    }
+    for (subject, kept) in carry.thermal {
+        let source: &mut Thermal = windows.thermal.entry(subject).or_default();
+        source.last_seen = kept.last_seen;
+        source.facts = kept.facts;
+        source.series = kept.series.map(unpack);
+    }
+    windows.models.endpoints = carry.endpoints;
+    windows.models.newest = carry.newest_inference;
+    windows.storage = carry
+        .scans
+        .into_iter()
+        .map(|kept| (kept.scan.unit.clone(), (kept.scan, kept.anomaly)))
+        .collect();
+    windows.baseline = carry.baseline;
+    windows.dropped = carry.dropped;
+    if windows.newest.is_some() {
+        windows.sweep();
+    }
+}

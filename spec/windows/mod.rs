@@ -1,0 +1,512 @@
+//! Rolling windows: what the readings of one agent add up to, 30 days back and 24 hours for heat.
+//!
+//! Owns: how a reading becomes amounts of 15-minute buckets, what is kept between readings, what a slot closes.
+//! Promises: constant work for each reading; sums of integers that never drift; a gap stays a gap; every
+//! collection has a bound and what does not fit is counted. Refuses: clocks and files; the store writes
+//! [`Windows::block`] and [`Windows::carry`] together with the sample that changed them.
+
+mod block;
+mod carry;
+mod close;
+mod instance;
+mod model;
+mod ring;
+mod series;
+mod thermal;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use block::BlockError;
+pub use carry::Carry;
+
+use crate::category::Category;
+use crate::coverage::Baseline;
+use crate::dark::{AccessAnomaly, StorageScan, access_anomaly};
+use crate::ids::Subject;
+use crate::payload::build::Closed;
+use crate::provenance::{Origin, Quality};
+use crate::reading::{Quantity, Reading, Sample, Snapshot};
+use crate::slot::{Cadence, Slot};
+use instance::Instance;
+use model::Models;
+use thermal::Thermal;
+
+/// The spans that amounts are kept in: the specification's own update interval.
+pub const BUCKET: Cadence = Cadence::from_seconds(900);
+
+/// Buckets of the rolling 30 days.
+pub const BUCKETS: usize = 2_880;
+
+/// Buckets kept beyond the window, so that a slot can close up to an hour after newer readings came.
+pub const BUCKETS_SPARE: usize = 4;
+
+/// Most instances of one agent. A gateway for more needs a second one; the excess is counted.
+pub const INSTANCES_MAX: usize = 20_000;
+
+/// Most storage units of one agent.
+pub const STORAGE_UNITS_MAX: usize = 10_000;
+
+/// Most thermal sources of one agent.
+pub const THERMAL_SOURCES_MAX: usize = 1_000;
+
+/// Most things of each kind in a baseline.
+pub const BASELINE_MAX: usize = 200_000;
+
+/// Most different origins at a time; those that nothing refers to any more are forgotten first.
+pub const ORIGINS_MAX: usize = 4_096;
+
+/// A gauge stands for at most this long; after that there is a gap. Five ticks of a minute.
+pub const GAUGE_HOLD_MS: i64 = 5 * 60 * 1_000;
+
+/// An instance without a reading for this long is no longer running.
+pub const SILENT_AFTER_MS: i64 = 24 * 3_600 * 1_000;
+
+/// A scan holds for two of its daily slots, so that one long or failed scan does not empty the inventory.
+pub const SCAN_HOLDS_MS: i64 = 48 * 3_600 * 1_000;
+
+/// Another collector may speak for a quantity when the one before has been silent for this long.
+pub const TAKEOVER_AFTER_MS: i64 = 3_600 * 1_000;
+
+/// After this many samples in a row from before the window, the clock is taken to have been ahead.
+const REWIND_AFTER: u32 = 8;
+
+const BUCKET_MS: i64 = 900_000;
+
+/// All rolling windows of one agent.
+#[derive(Clone, Debug, Default)]
+pub struct Windows {
+    instances: BTreeMap<Subject, Instance>,
+    thermal: BTreeMap<Subject, Thermal>,
+    models: Models,
+    storage: BTreeMap<Subject, (StorageScan, Option<AccessAnomaly>)>,
+    baseline: Option<(Baseline, Timestamp)>,
+    origins: Origins,
+    newest: Option<i64>,
+    too_old_in_a_row: u32,
+    dropped: Dropped,
+}
+
+/// What the store must write in the same transaction as the sample.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dirty {
+    /// Buckets whose block has changed.
+    pub blocks: BTreeSet<i64>,
+    /// Whether the carry has changed.
+    pub carry: bool,
+}
+
+/// What was not used, and why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Dropped {
+    /// Values of a second collector for a quantity that another one speaks for.
+    pub conflicting: u64,
+    /// Values beyond a bound.
+    pub excess: u64,
+    /// Values from before the window.
+    pub late: u64,
+    /// Values whose kind does not fit the quantity, or without an origin.
+    pub malformed: u64,
+}
+
+/// A category has nothing to submit for a slot.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct NothingToSay {
+    /// Why, in words.
+    pub reason: String,
+}
+
+impl Dropped {
+    pub(crate) fn describe(&self) -> Option<String> {
+        let parts = [
+            (self.late, "came from before the window"),
+            (self.excess, "were beyond a bound"),
+            (self.conflicting, "came from a second source"),
+            (self.malformed, "made no sense"),
+        ];
+        let texts: Vec<String> = parts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, why)| format!("{count} {why}"))
+            .collect();
+        (!texts.is_empty()).then(|| format!("values not used: {}", texts.join(", ")))
+    }
+}
+
+impl Windows {
+    /// Windows that have seen nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes a sample in.
+    pub fn observe(&mut self, sample: &Sample) -> Dirty {
+        let at = millis(sample.at);
+        let values = sample.readings.len() + sample.snapshots.len() + sample.inferences.len();
+        let mut dirty = Dirty::default();
+        if values == 0 {
+            return dirty;
+        }
+        dirty.carry = true;
+        if !self.admit(at.div_euclid(BUCKET_MS)) {
+            self.dropped.late += count(values);
+            return dirty;
+        }
+        let origins: Vec<Option<u16>> = sample
+            .origins
+            .iter()
+            .map(|origin| self.intern(origin))
+            .collect();
+        let mut entry = Taken {
+            at,
+            floor: self.floor(),
+            boot: sample.boot.as_str().into(),
+            collector: sample.collector.as_str().into(),
+            origin: None,
+            quality: Quality::Measured,
+            dirty: &mut dirty,
+        };
+        for snapshot in &sample.snapshots {
+            self.snapshot(snapshot, sample.at);
+        }
+        let mut processors: BTreeMap<&Subject, Pair<'_>> = BTreeMap::new();
+        for reading in &sample.readings {
+            let Some(origin) = sample.origins.get(usize::from(reading.origin)) else {
+                self.dropped.malformed += 1;
+                continue;
+            };
+            entry.origin = origins.get(usize::from(reading.origin)).copied().flatten();
+            entry.quality = origin.quality;
+            match reading.quantity {
+                Quantity::CpuBusyMs => {
+                    processors.entry(&reading.subject).or_default().0 = Some(reading)
+                }
+                Quantity::CpuCapacityMs => {
+                    processors.entry(&reading.subject).or_default().1 = Some(reading);
+                }
+                _ => self.reading(reading, &mut entry),
+            }
+        }
+        for (subject, (busy, capacity)) in processors {
+            // One without the other says nothing about utilisation.
+            let (Some(busy), Some(capacity)) = (busy, capacity) else {
+                self.dropped.malformed += 1;
+                continue;
+            };
+            entry.origin = origins.get(usize::from(busy.origin)).copied().flatten();
+            if let Some(instance) =
+                instance_mut(&mut self.instances, &mut self.dropped, subject, at)
+            {
+                let taken = instance.processors(busy.value, capacity.value, &mut entry);
+                self.dropped.note(taken);
+            }
+        }
+        let origin = origins.first().copied().flatten();
+        for inference in &sample.inferences {
+            let (floor, dirty) = (entry.floor, &mut *entry.dirty);
+            self.models
+                .observe(inference, origin, floor, dirty, &mut self.dropped);
+        }
+        dirty
+    }
+
+    /// The column block of one bucket: what the store keeps of it.
+    #[must_use]
+    pub fn block(&self, bucket: i64) -> Vec<u8> {
+        block::write(self, bucket)
+    }
+
+    /// Puts a kept block in place of what is known of its bucket.
+    ///
+    /// # Errors
+    /// [`BlockError`] when the bytes are not a block; nothing is changed then.
+    pub fn load_block(&mut self, bucket: i64, bytes: &[u8]) -> Result<(), BlockError> {
+        block::read(self, bucket, bytes)
+    }
+
+    /// What must survive a restart besides blocks.
+    #[must_use]
+    pub fn carry(&self) -> Carry {
+        carry::take(self)
+    }
+
+    /// Puts a kept carry back. Blocks may be loaded before or after.
+    pub fn restore(&mut self, carry: Carry) {
+        carry::put(self, carry);
+    }
+
+    /// What the windows amount to at the end of a slot.
+    ///
+    /// # Errors
+    /// [`NothingToSay`] when no source of the category has reported.
+    pub fn close(&self, category: Category, slot: Slot) -> Result<Closed, NothingToSay> {
+        close::close(self, category, slot)
+    }
+
+    /// What was not used so far, and why.
+    #[must_use]
+    pub fn dropped(&self) -> Dropped {
+        self.dropped
+    }
+
+    /// How many instances are known.
+    #[must_use]
+    pub fn instances(&self) -> usize {
+        self.instances.len()
+    }
+
+    /// The oldest bucket that is kept; older blocks need not be loaded.
+    #[must_use]
+    pub fn oldest_bucket(&self) -> Option<i64> {
+        self.newest.map(|_| self.floor())
+    }
+
+    /// Whether a sample of this bucket is inside the window; moves the window on when it is ahead.
+    fn admit(&mut self, bucket: i64) -> bool {
+        let newest = *self.newest.get_or_insert(bucket);
+        if bucket < self.floor() {
+            self.too_old_in_a_row += 1;
+            if self.too_old_in_a_row < REWIND_AFTER {
+                return false;
+            }
+        } else {
+            self.too_old_in_a_row = 0;
+            if bucket <= newest {
+                return true;
+            }
+        }
+        self.too_old_in_a_row = 0;
+        self.newest = Some(bucket);
+        self.sweep();
+        true
+    }
+
+    fn floor(&self) -> i64 {
+        let kept = i64::try_from(BUCKETS + BUCKETS_SPARE).unwrap_or(i64::MAX);
+        self.newest.unwrap_or(0).saturating_sub(kept - 1)
+    }
+
+    /// Drops what has left the window: once for each bucket that the window moves, whatever the distance.
+    fn sweep(&mut self) {
+        let (floor, newest) = (self.floor(), self.newest.unwrap_or(0));
+        self.instances
+            .retain(|_, instance| instance.keep(floor, newest.saturating_add(1)));
+        self.thermal
+            .retain(|_, source| source.keep(floor, newest.saturating_add(1)));
+        self.models.keep(floor, newest.saturating_add(1));
+    }
+
+    fn intern(&mut self, origin: &Origin) -> Option<u16> {
+        if let Some(index) = self.origins.find(origin) {
+            return Some(index);
+        }
+        if self.origins.is_full() {
+            let mut used = BTreeSet::new();
+            for instance in self.instances.values() {
+                used.extend(instance.origins());
+            }
+            for source in self.thermal.values() {
+                used.extend(source.origins());
+            }
+            used.extend(self.models.origin().map(|(index, _)| index));
+            self.origins.forget_all_but(&used);
+        }
+        let index = self.origins.insert(origin);
+        if index.is_none() {
+            self.dropped.excess += 1;
+        }
+        index
+    }
+
+    fn reading(&mut self, reading: &Reading, entry: &mut Taken<'_>) {
+        let subject = &reading.subject;
+        let thermal = matches!(
+            reading.quantity,
+            Quantity::ExhaustMilliKelvin
+                | Quantity::HeatDelivered
+                | Quantity::HeatSourceCaptured
+                | Quantity::ThermalOutput
+        );
+        let taken = if thermal {
+            let full = self.thermal.len() >= THERMAL_SOURCES_MAX;
+            if full && !self.thermal.contains_key(subject) {
+                self.dropped.excess += 1;
+                return;
+            }
+            let source = self.thermal.entry(subject.clone()).or_default();
+            source.observe(reading.quantity, reading.value, entry)
+        } else {
+            let at = entry.at;
+            let found = instance_mut(&mut self.instances, &mut self.dropped, subject, at);
+            let Some(instance) = found else {
+                return;
+            };
+            instance.observe(reading.quantity, reading.value, entry)
+        };
+        self.dropped.note(taken);
+    }
+
+    fn snapshot(&mut self, snapshot: &Snapshot, at: Timestamp) {
+        match snapshot {
+            Snapshot::Baseline(baseline) => {
+                let size = baseline
+                    .instances
+                    .len()
+                    .max(baseline.storage.len())
+                    .max(baseline.model_endpoints.len());
+                if size > BASELINE_MAX {
+                    self.dropped.excess += 1;
+                    return;
+                }
+                match &mut self.baseline {
+                    Some((known, _)) if known == baseline => {}
+                    known => *known = Some((baseline.clone(), at)),
+                }
+            }
+            Snapshot::Instance(facts) => {
+                let subject = &facts.instance;
+                let at = millis(at);
+                if let Some(instance) =
+                    instance_mut(&mut self.instances, &mut self.dropped, subject, at)
+                {
+                    instance.facts = Some(facts.clone());
+                }
+            }
+            Snapshot::Storage(scan) => self.scan(scan),
+            Snapshot::Thermal(facts) => {
+                let full = self.thermal.len() >= THERMAL_SOURCES_MAX;
+                if full && !self.thermal.contains_key(&facts.source) {
+                    self.dropped.excess += 1;
+                    return;
+                }
+                let source = self.thermal.entry(facts.source.clone()).or_default();
+                source.facts = Some(facts.clone());
+            }
+        }
+    }
+
+    fn scan(&mut self, scan: &StorageScan) {
+        let before = self.storage.get(&scan.unit);
+        if before.is_none() && self.storage.len() >= STORAGE_UNITS_MAX {
+            self.dropped.excess += 1;
+            return;
+        }
+        if before.is_some_and(|(before, _)| before.as_of > scan.as_of) {
+            self.dropped.late += 1;
+            return;
+        }
+        let anomaly = before.and_then(|(before, found)| {
+            if before.as_of == scan.as_of {
+                found.clone()
+            } else {
+                access_anomaly(before, scan)
+            }
+        });
+        self.storage
+            .insert(scan.unit.clone(), (scan.clone(), anomaly));
+    }
+}
+
+/// Busy and capacity of the same instance in the same sample.
+type Pair<'a> = (Option<&'a Reading>, Option<&'a Reading>);
+
+/// What all readings of a sample share, and where the touched buckets are noted.
+struct Taken<'a> {
+    at: i64,
+    floor: i64,
+    boot: Arc<str>,
+    collector: Arc<str>,
+    origin: Option<u16>,
+    quality: Quality,
+    dirty: &'a mut Dirty,
+}
+
+/// Why a value was not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Conflicting,
+    Late,
+    Malformed,
+}
+
+impl Dropped {
+    fn note(&mut self, taken: Result<(), Fate>) {
+        match taken {
+            Err(Fate::Conflicting) => self.conflicting += 1,
+            Err(Fate::Late) => self.late += 1,
+            Err(Fate::Malformed) => self.malformed += 1,
+            Ok(()) => {}
+        }
+    }
+}
+
+/// Origins by index, so that an instance keeps two bytes for each.
+#[derive(Clone, Debug, Default)]
+struct Origins(BTreeMap<u16, Origin>);
+
+impl Origins {
+    fn get(&self, index: Option<u16>) -> Option<&Origin> {
+        self.0.get(&index?)
+    }
+
+    fn find(&self, origin: &Origin) -> Option<u16> {
+        let found = self.0.iter().find(|(_, known)| *known == origin);
+        found.map(|(index, _)| *index)
+    }
+
+    fn is_full(&self) -> bool {
+        self.0.len() >= ORIGINS_MAX
+    }
+
+    fn forget_all_but(&mut self, used: &BTreeSet<u16>) {
+        self.0.retain(|index, _| used.contains(index));
+    }
+
+    fn insert(&mut self, origin: &Origin) -> Option<u16> {
+        if self.is_full() {
+            return None;
+        }
+        let free = (0..u16::MAX).find(|index| !self.0.contains_key(index))?;
+        self.0.insert(free, origin.clone());
+        Some(free)
+    }
+}
+
+/// The instance of a subject, made when there is room.
+fn instance_mut<'a>(
+    instances: &'a mut BTreeMap<Subject, Instance>,
+    dropped: &mut Dropped,
+    subject: &Subject,
+    at: i64,
+) -> Option<&'a mut Instance> {
+    if instances.len() >= INSTANCES_MAX && !instances.contains_key(subject) {
+        dropped.excess += 1;
+        return None;
+    }
+    let fresh = || Instance::new(at);
+    Some(instances.entry(subject.clone()).or_insert_with(fresh))
+}
+
+/// Milliseconds since the epoch, rounded down.
+fn millis(at: Timestamp) -> i64 {
+    let floor = at.as_nanosecond().div_euclid(1_000_000);
+    i64::try_from(floor).unwrap_or(i64::MAX)
+}
+
+fn timestamp(millis: i64) -> Timestamp {
+    Timestamp::from_millisecond(millis).unwrap_or(if millis < 0 {
+        Timestamp::MIN
+    } else {
+        Timestamp::MAX
+    })
+}
+
+fn count(items: usize) -> u64 {
+    u64::try_from(items).unwrap_or(u64::MAX)
+}
