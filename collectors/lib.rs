@@ -141,10 +141,10 @@ pub enum CollectError {
         /// What the system said.
         source: io::Error,
     },
-    /// It was there when the collector was opened and is gone now.
-    #[error("{what} has vanished")]
+    /// It is not there, or not there any more.
+    #[error("{what} is not there")]
     Vanished {
-        /// What is gone.
+        /// What is missing.
         what: String,
     },
 }

@@ -88,24 +88,19 @@ impl Inventory {
         }
     }
 
-    fn add(&mut self, line: u64, kind: Kind, id: &str, name: &str) -> Result<(), Wrong> {
-        let id = usable(line, "id", id)?;
+    /// Takes a row, or says what is wrong with it.
+    fn add(&mut self, kind: Kind, id: &str, name: &str) -> Result<(), String> {
+        let id = usable("id", id)?;
         let name = if name.trim().is_empty() {
             id
         } else {
-            usable(line, "name", name)?
+            usable("name", name)?
         };
         if self.seen.len() >= ROWS_MAX {
-            return Err(Wrong::new(
-                line,
-                format!("an inventory has at most {ROWS_MAX} rows"),
-            ));
+            return Err(format!("an inventory has at most {ROWS_MAX} rows"));
         }
         if !self.seen.insert((kind, id.to_owned())) {
-            return Err(Wrong::new(
-                line,
-                format!("{id:?} is in the inventory already"),
-            ));
+            return Err(format!("{id:?} is in the inventory already"));
         }
         let rows = match kind {
             Kind::Instance => &mut self.baseline.instances,
@@ -127,17 +122,14 @@ impl Inventory {
     }
 }
 
-fn usable<'a>(line: u64, what: &str, text: &'a str) -> Result<&'a str, Wrong> {
+fn usable<'a>(what: &str, text: &'a str) -> Result<&'a str, String> {
     let text = text.trim();
     if text.is_empty() {
-        return Err(Wrong::new(line, format!("the {what} is empty")));
+        return Err(format!("the {what} is empty"));
     }
     if text.len() > SUBJECT_BYTES_MAX || text.chars().any(char::is_control) {
-        return Err(Wrong::new(
-            line,
-            format!(
-                "the {what} must have at most {SUBJECT_BYTES_MAX} bytes and no control characters"
-            ),
+        return Err(format!(
+            "the {what} must have at most {SUBJECT_BYTES_MAX} bytes and no control characters"
         ));
     }
     Ok(text)
@@ -151,7 +143,7 @@ fn parse_csv(text: &str) -> Result<Baseline, Wrong> {
         .flexible(true)
         .from_reader(text.as_bytes());
     let headers = reader.headers().map_err(|e| csv_error(&e))?.clone();
-    let header_line = headers.position().map_or(1, csv::Position::line);
+    let header_line = headers.position().map_or(1, |p| line_at(text, p));
     let column = |name: &str| {
         headers
             .iter()
@@ -171,25 +163,27 @@ fn parse_csv(text: &str) -> Result<Baseline, Wrong> {
     let (kind_at, id_at, name_at) = (column("kind")?, column("id")?, column("name")?);
     for record in reader.records() {
         let record = record.map_err(|e| csv_error(&e))?;
-        let line = record.position().map_or(0, csv::Position::line);
         let field = |at: usize| record.get(at).unwrap_or_default();
         if record.iter().all(str::is_empty) {
             continue;
         }
-        let kind = match field(kind_at) {
-            "instance" => Kind::Instance,
-            "model_endpoint" => Kind::ModelEndpoint,
-            "storage" => Kind::Storage,
-            other => {
-                return Err(Wrong::new(
-                    line,
-                    format!("{other:?} is not a kind: it is instance, storage or model_endpoint"),
-                ));
-            }
-        };
-        inventory.add(line, kind, field(id_at), field(name_at))?;
+        let added = csv_kind(field(kind_at))
+            .and_then(|kind| inventory.add(kind, field(id_at), field(name_at)));
+        let line = || record.position().map_or(1, |p| line_at(text, p));
+        added.map_err(|message| Wrong::new(line(), message))?;
     }
     inventory.finish(header_line)
+}
+
+fn csv_kind(word: &str) -> Result<Kind, String> {
+    match word {
+        "instance" => Ok(Kind::Instance),
+        "model_endpoint" => Ok(Kind::ModelEndpoint),
+        "storage" => Ok(Kind::Storage),
+        _ => Err(format!(
+            "{word:?} is not a kind: it is instance, storage or model_endpoint"
+        )),
+    }
 }
 
 /// Finds `# submission_date: 2026-01-01`, also as a spreadsheet writes it back: quoted or with commas behind.
@@ -215,6 +209,15 @@ fn csv_date(text: &str) -> Result<Date, Wrong> {
         1,
         format!("the first line must say when it was handed in: {DATE_KEY} 2026-01-01"),
     ))
+}
+
+/// The line of a row: the reader's position is where the row before ended, with comments and empty lines between.
+fn line_at(text: &str, position: &csv::Position) -> u64 {
+    let start = usize::try_from(position.byte()).unwrap_or(usize::MAX);
+    let (before, rest) = text.split_at_checked(start).unwrap_or((text, ""));
+    let is_skipped = |line: &&str| line.starts_with('#') || line.trim().is_empty();
+    let lines = before.matches('\n').count() + rest.lines().take_while(is_skipped).count();
+    u64::try_from(lines).unwrap_or(u64::MAX).saturating_add(1)
 }
 
 fn csv_error(error: &csv::Error) -> Wrong {
@@ -267,10 +270,60 @@ fn parse_toml(text: &str) -> Result<Baseline, Wrong> {
     ];
     for (kind, rows) in kinds {
         for row in rows {
-            let line = line_of(row.span().start);
+            let start = row.span().start;
             let row = row.into_inner();
-            inventory.add(line, kind, &row.id, &row.name)?;
+            let added = inventory.add(kind, &row.id, &row.name);
+            added.map_err(|message| Wrong::new(line_of(start), message))?;
         }
     }
     inventory.finish(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const DATE: &str = "# submission_date: 2026-01-01\n";
+
+    fn csv(rows: &str) -> Result<Baseline, Wrong> {
+        parse(Format::Csv, &format!("{DATE}{rows}"))
+    }
+
+    #[test]
+    fn lines_are_those_of_an_editor() {
+        let wrong = csv("kind,id,name\n\n# a remark\ninstance,i,x\n\n\nbucket,b,y\n").unwrap_err();
+        assert_eq!(wrong.line, 8);
+        let wrong = csv("# a remark\nkind,id\ninstance,i\n").unwrap_err();
+        assert_eq!((wrong.line, wrong.message.contains("\"name\"")), (3, true));
+    }
+
+    #[test]
+    fn the_same_id_may_name_things_of_two_kinds() {
+        let baseline = csv("kind,id,name\ninstance,a,x\nstorage,a,y\n").unwrap();
+        assert_eq!((baseline.instances.len(), baseline.storage.len()), (1, 1));
+    }
+
+    #[test]
+    fn nothing_documented_is_refused() {
+        assert!(csv("kind,id,name\n").unwrap_err().message.contains("empty"));
+        assert!(parse(Format::Toml, "submission_date = 2026-01-01\n").is_err());
+    }
+
+    #[test]
+    fn rows_are_bounded() {
+        let rows: String = (0..=ROWS_MAX)
+            .map(|i| format!("instance,{i},x\n"))
+            .collect();
+        let wrong = csv(&format!("kind,id,name\n{rows}")).unwrap_err();
+        assert!(wrong.message.contains("at most"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "[a-z#,;:\"\n\r =\\[\\]0-9-]{0,200}") {
+            parse(Format::Csv, &format!("{DATE}{text}")).ok();
+            parse(Format::Toml, &text).ok();
+        }
+    }
 }

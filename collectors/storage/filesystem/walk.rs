@@ -397,3 +397,6 @@ fn last_access(stat: &Statx, basis: AccessBasis) -> Timestamp {
         _ => modified,
     }
 }
+
+#[cfg(test)]
+mod tests;
