@@ -1,0 +1,156 @@
+//! The tables, and whether a file has them.
+
+use std::path::Path;
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::StoreError;
+
+/// "CMSd": tells our files from other people's SQLite files.
+const APPLICATION_ID: i64 = 0x434d_5364;
+/// Raised with each change of the tables.
+const VERSION: i64 = 1;
+
+/// Times are milliseconds since the epoch. A submission's row outlives its body, so that proofs still hold.
+const TABLES: &str = "
+CREATE TABLE company (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    created_ms INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE api_key (
+    id TEXT PRIMARY KEY,
+    company TEXT NOT NULL REFERENCES company (id),
+    label TEXT NOT NULL,
+    mode TEXT NOT NULL,
+    hash BLOB NOT NULL,
+    created_ms INTEGER NOT NULL,
+    revoked_ms INTEGER
+) STRICT;
+CREATE INDEX api_key_company ON api_key (company, label);
+
+CREATE TABLE agent (
+    id TEXT PRIMARY KEY,
+    company TEXT NOT NULL REFERENCES company (id),
+    key_id TEXT NOT NULL UNIQUE,
+    request_key BLOB NOT NULL,
+    log_key BLOB NOT NULL,
+    fingerprint TEXT NOT NULL,
+    version TEXT NOT NULL,
+    site TEXT,
+    enrolled_ms INTEGER NOT NULL,
+    revoked_ms INTEGER
+) STRICT;
+CREATE INDEX agent_company ON agent (company);
+
+CREATE TABLE challenge (
+    text TEXT PRIMARY KEY,
+    company TEXT NOT NULL,
+    expires_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE nonce (
+    agent TEXT NOT NULL,
+    nonce BLOB NOT NULL,
+    expires_ms INTEGER NOT NULL,
+    PRIMARY KEY (agent, nonce)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX nonce_expires ON nonce (expires_ms);
+
+CREATE TABLE submission (
+    seq INTEGER PRIMARY KEY,
+    company TEXT NOT NULL REFERENCES company (id),
+    agent TEXT NOT NULL REFERENCES agent (id),
+    epoch INTEGER NOT NULL,
+    idx INTEGER NOT NULL,
+    leaf BLOB NOT NULL,
+    category TEXT NOT NULL,
+    from_ms INTEGER NOT NULL,
+    to_ms INTEGER NOT NULL,
+    received_ms INTEGER NOT NULL,
+    delivery TEXT NOT NULL,
+    counted INTEGER NOT NULL,
+    api_key TEXT NOT NULL,
+    warnings TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    body_bytes INTEGER NOT NULL,
+    body BLOB,
+    UNIQUE (agent, epoch, idx)
+) STRICT;
+CREATE INDEX submission_company ON submission (company, received_ms);
+CREATE INDEX submission_received ON submission (received_ms);
+
+CREATE TABLE current (
+    agent TEXT NOT NULL REFERENCES agent (id),
+    category TEXT NOT NULL,
+    seq INTEGER NOT NULL REFERENCES submission (seq) ON DELETE CASCADE,
+    PRIMARY KEY (agent, category)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX current_seq ON current (seq);
+
+CREATE TABLE daily (
+    company TEXT NOT NULL REFERENCES company (id),
+    day TEXT NOT NULL,
+    composite REAL,
+    tier TEXT NOT NULL,
+    metrics TEXT NOT NULL,
+    PRIMARY KEY (company, day)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE tier_state (
+    company TEXT PRIMARY KEY REFERENCES company (id),
+    state TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE tier_event (
+    seq INTEGER PRIMARY KEY,
+    company TEXT NOT NULL REFERENCES company (id),
+    at_ms INTEGER NOT NULL,
+    event TEXT NOT NULL
+) STRICT;
+CREATE INDEX tier_event_company ON tier_event (company);
+";
+
+/// Makes the tables in a new file; refuses a file that is not ours.
+pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    // Immediate, so that the command line and the server never both make the tables.
+    let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let pragma = |name| change.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let (application, version) = (pragma("application_id")?, pragma("user_version")?);
+    let objects: i64 =
+        change.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?;
+    if application == 0 && version == 0 && objects == 0 {
+        change.execute_batch(TABLES)?;
+        change.pragma_update(None, "application_id", APPLICATION_ID)?;
+        change.pragma_update(None, "user_version", VERSION)?;
+    } else if application != APPLICATION_ID || version != VERSION {
+        return Err(StoreError::Foreign {
+            path: path.to_owned(),
+            found: format!("application {application:#x}, version {version}"),
+        });
+    }
+    change.commit()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn somebody_elses_file_is_left_alone() {
+        let mut file = Connection::open_in_memory().unwrap();
+        file.execute_batch("CREATE TABLE diary (text TEXT)")
+            .unwrap();
+        let refused = prepare(&mut file, Path::new("x")).unwrap_err();
+        assert!(matches!(refused, StoreError::Foreign { .. }));
+    }
+
+    #[test]
+    fn preparing_twice_changes_nothing() {
+        let mut file = Connection::open_in_memory().unwrap();
+        prepare(&mut file, Path::new("x")).unwrap();
+        prepare(&mut file, Path::new("x")).unwrap();
+    }
+}

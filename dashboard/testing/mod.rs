@@ -1,0 +1,10 @@
+//! The dashboard as agents meet it: through its router, with a clock that stands where the test puts it.
+
+mod bench;
+mod enrolment;
+mod figures;
+mod listener;
+mod pages;
+mod submissions;
+
+use bench::{Bench, Sent, Signer};
