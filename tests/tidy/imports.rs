@@ -136,7 +136,8 @@ pub(crate) fn places(tree: &Tree) -> Vec<String> {
         for place in &PLACES {
             let applies = place.within.iter().any(|within| path.starts_with(within));
             let free = place.only.iter().any(|only| path.starts_with(only));
-            if !applies || free || path.contains("/tests/") {
+            let tests = path.contains("/tests/") || path.contains("/testing/");
+            if !applies || free || tests {
                 continue;
             }
             for at in words(&code, place.word) {
@@ -282,6 +283,7 @@ fn neighbours_and_misplaced_crates_are_found() {
         ),
         ("dashboard/store/mod.rs", "use rusqlite::X;"),
         ("dashboard/tests/x.rs", "use rusqlite::X; use rustls::Y;"),
+        ("dashboard/testing/x.rs", "use rustls::Y;"),
     ]);
     assert_eq!(
         collectors(&tree),
