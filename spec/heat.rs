@@ -22,6 +22,9 @@ pub const COMMON_PERCENT_MIN: u32 = 95;
 /// The span of the rolling mean.
 pub const WINDOW: Millis = Millis(86_400_000);
 
+/// What `heat_utilization` says where nobody uses the heat.
+pub const UNUSED: &str = "none";
+
 /// The figure under which provenance states an exemption.
 pub const EXEMPTION_FIGURE: &str = "exempt";
 
@@ -48,6 +51,14 @@ pub struct ThermalFacts {
     /// Set for the months in which recovery is impractical here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exemption: Option<Exemption>,
+}
+
+impl ThermalFacts {
+    /// Whether nobody uses the heat.
+    #[must_use]
+    pub fn is_unused(&self) -> bool {
+        self.heat_utilization == UNUSED
+    }
 }
 
 /// A season in which heat recovery is impractical.
@@ -172,7 +183,7 @@ pub fn summary(rows: &[ThermalSource]) -> HeatSummary {
                 .is_some_and(|kw| kw.magnitude() * 100_000 < u128::from(OUTPUT_MIN.0))
     });
     let mut methods: Vec<(&str, Fixed<1>)> = Vec::new();
-    for row in rows.iter().filter(|row| row.heat_utilization != "none") {
+    for row in rows.iter().filter(|row| row.heat_utilization != UNUSED) {
         let captured = row.heat_captured_kw.unwrap_or_default();
         match methods
             .iter_mut()

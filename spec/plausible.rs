@@ -191,6 +191,24 @@ impl Findings {
             summary.ghost_efficiency_score,
             "energy_summary.ghost_efficiency_score",
         );
+        // Each row is off by half a tenth of a watt at most.
+        let ghost_watts: Fixed<1> = rows
+            .iter()
+            .filter(is_ghost)
+            .map(|row| row.power_draw_watts)
+            .sum();
+        let implied = Fixed::<4>::ratio(ghost_watts.magnitude(), watts.magnitude());
+        if let (Some(ratio), Some(implied)) = (summary.ghost_energy_ratio, implied) {
+            let off = u128::from(ratio.raw().abs_diff(implied.raw())) * watts.magnitude();
+            let parts = u128::try_from(rows.len()).unwrap_or(u128::MAX);
+            self.refuse_if(
+                off > parts
+                    .saturating_mul(10_000)
+                    .saturating_add(watts.magnitude()),
+                "energy_summary.ghost_energy_ratio",
+                "is not the ghosts' share of the power of all rows",
+            );
+        }
         if let (Some(ratio), Some(score)) =
             (summary.ghost_energy_ratio, summary.ghost_efficiency_score)
         {
@@ -368,9 +386,13 @@ impl Findings {
             rows.len(),
             "summary.total_heat_captured_kw",
         );
-        self.share(
-            said.overall_recovery_ratio,
-            "summary.overall_recovery_ratio",
+        let ratio = said.overall_recovery_ratio.unwrap_or_default();
+        let field = "summary.overall_recovery_ratio";
+        self.not_negative(ratio, field);
+        self.flag_if(
+            ratio > Fixed::ONE,
+            field,
+            "more heat was used than given off",
         );
     }
 

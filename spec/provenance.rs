@@ -29,7 +29,6 @@ pub enum Quality {
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
-#[allow(missing_docs)]
 pub enum Confidence {
     A,
     #[default]

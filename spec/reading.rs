@@ -179,6 +179,12 @@ impl Readings {
         self.refused
     }
 
+    /// Whether there are values, and not only statements.
+    #[must_use]
+    pub fn has_values(&self) -> bool {
+        !self.readings.is_empty()
+    }
+
     /// Whether nothing was taken.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -57,9 +57,10 @@ impl Sample {
 }
 
 impl SpotCheckState {
-    /// Takes a sample of a UTC day.
+    /// Takes a sample of a UTC day. An empty sample shows nothing, so a warning stands.
     pub fn observe(&mut self, day: Date, sample: &Sample) -> Outcome {
-        if !sample.is_bad() {
+        let unchanged = sample.checked == 0 && self.warned_since.is_some();
+        if !sample.is_bad() && !unchanged {
             self.warned_since = None;
             return Outcome::Fine;
         }
@@ -124,9 +125,12 @@ mod tests {
         let last = state.observe(date(2026, 1, 14), &bad);
         assert_eq!(last, Outcome::Warning { days_remaining: 1 });
         assert_eq!(state.observe(date(2026, 1, 15), &bad), Outcome::Revoke);
-        assert_eq!(
-            state.observe(date(2026, 1, 16), &Sample::default()),
-            Outcome::Fine
-        );
+        let empty = state.observe(date(2026, 1, 16), &Sample::default());
+        assert_eq!(empty, Outcome::Revoke);
+        let good = Sample {
+            checked: 200,
+            wrong: 3,
+        };
+        assert_eq!(state.observe(date(2026, 1, 17), &good), Outcome::Fine);
     }
 }

@@ -126,7 +126,7 @@ impl TierState {
         if self.days_below == 0 {
             None
         } else {
-            Some(GRACE_DAYS - self.days_below)
+            Some(GRACE_DAYS.saturating_sub(self.days_below))
         }
     }
 
@@ -152,7 +152,7 @@ impl TierState {
             return Vec::new();
         }
         self.last_day_below = Some(day);
-        self.days_below += 1;
+        self.days_below = self.days_below.saturating_add(1);
         if self.days_below < GRACE_DAYS {
             return vec![TierEvent::Warning {
                 tier: from,

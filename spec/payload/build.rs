@@ -10,7 +10,7 @@ use super::{AgentInfo, Data, Envelope, SCHEMA, v1};
 use crate::category::Category;
 use crate::coverage::Assessment;
 use crate::dark::{self, AccessAnomaly, StorageScan};
-use crate::factors::EnergyFactors;
+pub use crate::factors::{EnergyFactors, Figure};
 use crate::ids::CompanyId;
 use crate::provenance::Entry;
 use crate::slot::Slot;

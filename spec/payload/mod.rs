@@ -7,6 +7,8 @@ pub mod build;
 mod provenance;
 pub mod v1;
 
+pub use build::{Canonical, Closed, Context, EnergyFactors, Figure, Payload};
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 

@@ -22,7 +22,6 @@ pub struct GhostCompute {
 
 /// One running instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
 pub struct Instance {
     pub instance_id: String,
     pub instance_type: String,
@@ -60,7 +59,6 @@ pub enum InstanceClass {
 
 /// Energy of a day, by class.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
 pub struct EnergySummary {
     pub total_instances: u64,
     pub ghost_instances: u64,
@@ -79,7 +77,6 @@ pub struct EnergySummary {
 
 /// What the waste of a month amounts to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
 pub struct PhysicalImpact {
     pub monthly_waste_usd: Fixed<2>,
     pub co2e_kg_monthly: Fixed<0>,
@@ -99,7 +96,6 @@ pub struct ModelEfficiency {
 
 /// One request to a model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
 pub struct Inference {
     pub request_id: String,
     pub timestamp: Timestamp,
@@ -127,7 +123,6 @@ pub enum Complexity {
 
 /// Rolling totals of 30 days.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
 pub struct ModelSummary {
     pub total_inference_requests_30day: u64,
     pub routine_tasks_total: u64,
@@ -149,7 +144,6 @@ pub struct DarkData {
 
 /// The objects of one class in one storage unit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
 pub struct StorageRow {
     pub bucket_name: String,
     pub region: String,
@@ -175,7 +169,6 @@ pub enum StorageClass {
 
 /// Sums over all storage.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
 pub struct DarkSummary {
     pub total_storage_gb: Fixed<9>,
     pub dark_data_gb: Fixed<9>,
@@ -196,7 +189,6 @@ pub struct HeatRecovery {
 
 /// One source of waste heat.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
 pub struct ThermalSource {
     pub location: String,
     pub equipment_type: String,
@@ -214,7 +206,6 @@ pub struct ThermalSource {
 
 /// Sums over all sources of heat.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
 pub struct HeatSummary {
     pub total_thermal_output_kw: Fixed<1>,
     pub total_heat_captured_kw: Fixed<1>,
@@ -225,7 +216,6 @@ pub struct HeatSummary {
 
 /// Section II.E.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
 pub struct TelemetryCoverage {
     pub bronze_inventory_baseline: BaselineCounts,
     pub current_telemetry_sources: SourceCounts,
@@ -236,7 +226,6 @@ pub struct TelemetryCoverage {
 
 /// What the friction audit documented.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
 pub struct BaselineCounts {
     pub submission_date: Date,
     pub total_instances_documented: u64,
@@ -246,7 +235,6 @@ pub struct BaselineCounts {
 
 /// What of the documented inventory reports now.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
 pub struct SourceCounts {
     pub instances_reporting: u64,
     pub storage_reporting: u64,
@@ -255,7 +243,6 @@ pub struct SourceCounts {
 
 /// Reporting over documented, never above 1.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
 pub struct CoverageRatios {
     /// `null` when none is documented.
     pub instance_coverage: Option<Fixed<3>>,

@@ -141,6 +141,10 @@ impl Instance {
     /// Drops what is outside of the window; false when nothing is left that anybody could ask for.
     pub(super) fn keep(&mut self, from: i64, to: i64) -> bool {
         self.ring.keep(from, to);
+        // Only a clock that was put back leaves these ahead of the window.
+        let end = to.saturating_mul(BUCKET_MS);
+        self.first_seen = self.first_seen.min(end);
+        self.last_seen = self.last_seen.min(end);
         let seen = self.last_seen.div_euclid(BUCKET_MS);
         !self.ring.is_empty() || seen >= from
     }

@@ -134,7 +134,12 @@ impl Dropped {
             .filter(|(count, _)| *count > 0)
             .map(|(count, why)| format!("{count} {why}"))
             .collect();
-        (!texts.is_empty()).then(|| format!("values not used: {}", texts.join(", ")))
+        (!texts.is_empty()).then(|| {
+            format!(
+                "values not used since the first start: {}",
+                texts.join(", ")
+            )
+        })
     }
 }
 
@@ -387,6 +392,7 @@ impl Windows {
                 }
                 let source = self.thermal.entry(facts.source.clone()).or_default();
                 source.facts = Some(facts.clone());
+                source.last_seen = source.last_seen.max(millis(at));
             }
         }
     }
@@ -395,10 +401,6 @@ impl Windows {
         let before = self.storage.get(&scan.unit);
         if before.is_none() && self.storage.len() >= STORAGE_UNITS_MAX {
             self.dropped.excess += 1;
-            return;
-        }
-        if before.is_some_and(|(before, _)| before.as_of > scan.as_of) {
-            self.dropped.late += 1;
             return;
         }
         let anomaly = before.and_then(|(before, found)| {

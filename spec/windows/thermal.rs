@@ -3,7 +3,7 @@
 use super::ring::{Ring, spread};
 use super::series::Series;
 use super::{Fate, Taken};
-use crate::heat::{Heat, Observed, ThermalFacts};
+use crate::heat::{Heat, Observed, ThermalFacts, UNUSED};
 use crate::ids::Subject;
 use crate::provenance::Origin;
 use crate::reading::{Quantity, Value};
@@ -88,6 +88,9 @@ impl Thermal {
         let from = from.max(to.saturating_sub(day));
         self.ring
             .keep(from.saturating_mul(PER_BLOCK), to.saturating_mul(PER_BLOCK));
+        self.last_seen = self
+            .last_seen
+            .min(to.saturating_mul(THERMAL_BUCKET_MS * PER_BLOCK));
         let seen = self.last_seen.div_euclid(THERMAL_BUCKET_MS * PER_BLOCK);
         !self.ring.is_empty() || seen >= from
     }
@@ -121,17 +124,26 @@ impl Thermal {
                 common_ms += u128::from(both);
             }
         }
+        let mut delivered = heat(DELIVERED);
+        let unused = self.facts.as_ref().is_some_and(ThermalFacts::is_unused);
+        if unused && delivered.observed_ms == 0 {
+            // Where nobody uses the heat there is no meter to read: nothing is delivered, and that is known.
+            let output = heat(OUTPUT);
+            delivered.observed_ms = output.observed_ms;
+            (common_output, common_delivered) = (output, delivered);
+            common_ms = output.observed_ms;
+        }
         let unnamed = || ThermalFacts {
             source: subject.clone(),
             equipment_type: "unknown".to_owned(),
             cooling_method: "unknown".to_owned(),
-            heat_utilization: "none".to_owned(),
+            heat_utilization: UNUSED.to_owned(),
             exemption: None,
         };
         Some(Observed {
             facts: self.facts.clone().unwrap_or_else(unnamed),
             output: heat(OUTPUT),
-            delivered: heat(DELIVERED),
+            delivered,
             source_captured: heat(SOURCE_CAPTURED),
             common_output,
             common_delivered,
