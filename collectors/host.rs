@@ -1,4 +1,5 @@
-//! The machine as collectors see it: roots that can be moved, and small files that are read with a bound.
+//! The machine as collectors see it: roots that can be moved, and small files that are read with a
+//! bound.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -1,9 +1,10 @@
 //! Sources of readings for the Carbon Mirror agent: one folder, one collector.
 //!
-//! Owns: reading the machine, the machine room and the services on it. Families are the specification's
-//! categories. Promises: a tick is whole or absent; a value that was not read is not there; nothing is written
-//! to any source. Refuses: the store, the network to the dashboard, signatures, each other's folders. The
-//! scheduler owns interval, jitter, deadline, panics and logging, so no collector repeats them.
+//! Owns: reading the machine, the machine room and the services on it. Families are the
+//! specification's categories. Promises: a tick is whole or absent; a value that was not read is
+//! not there; nothing is written to any source. Refuses: the store, the network to the dashboard,
+//! signatures, each other's folders. The scheduler owns interval, jitter, deadline, panics and
+//! logging, so no collector repeats them.
 
 mod checked;
 pub mod compute;
@@ -26,9 +27,11 @@ pub use host::Host;
 /// One source of readings: one folder under `collectors/`, one type.
 #[async_trait]
 pub trait Collector: Send {
-    /// Takes what there is to take for this tick. Whole or absent: on an error nothing of `out` is kept.
+    /// Takes what there is to take for this tick. Whole or absent: on an error nothing of `out` is
+    /// kept.
     ///
-    /// `at` is the moment of the tick. A collector keeps only what it needs to tell the next tick apart.
+    /// `at` is the moment of the tick. A collector keeps only what it needs to tell the next tick
+    /// apart.
     async fn collect(&mut self, at: Timestamp, out: &mut Readings) -> Result<(), CollectError>;
 
     /// What `status` shows about a long job, for example `scanned 1,200,000 objects`.
@@ -39,10 +42,12 @@ pub trait Collector: Send {
 
 /// The checked configuration of one source; it can be opened again after a failure.
 pub trait Settings: fmt::Debug + Send + Sync {
-    /// The name in status and logs: the collector's id, with the source's name where there can be several.
+    /// The name in status and logs: the collector's id, with the source's name where there can be
+    /// several.
     fn name(&self) -> String;
 
-    /// Whether the table says `enabled`; a source that is not is neither opened nor expected to report.
+    /// Whether the table says `enabled`; a source that is not is neither opened nor expected to
+    /// report.
     fn enabled(&self) -> bool {
         true
     }

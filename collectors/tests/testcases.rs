@@ -1,10 +1,11 @@
 //! Runs every folder below `collectors/**/testcases/` as a case.
 //!
-//! A case is a configuration (`config.toml`), states of a machine in the order of their ticks (`t0/`, `t1/`, …) and
-//! what must come of them: samples (`expected.json`), refusals (`expected.err`) or both. A state holds `proc/`, `sys/`
-//! and whatever else the configuration names below `{case}`; files that a later state does not mention stay as they
-//! were. `steps.toml` in a state says what a tree of files cannot: what goes, what may not be read, when files
-//! were accessed, how long after the tick before. `CMS_BLESS=1` writes what came as what must come.
+//! A case is a configuration (`config.toml`), states of a machine in the order of their ticks
+//! (`t0/`, `t1/`, …) and what must come of them: samples (`expected.json`), refusals
+//! (`expected.err`) or both. A state holds `proc/`, `sys/` and whatever else the configuration
+//! names below `{case}`; files that a later state does not mention stay as they were. `steps.toml`
+//! in a state says what a tree of files cannot: what goes, what may not be read, when files were
+//! accessed, how long after the tick before. `CMS_BLESS=1` writes what came as what must come.
 
 use std::collections::BTreeMap;
 use std::error::Error;

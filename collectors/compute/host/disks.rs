@@ -11,8 +11,8 @@ const VIRTUAL_PREFIXES: [&str; 10] = [
 
 /// Adds up completed reads and writes of whole physical disks; nothing when there are none.
 ///
-/// A disk is physical when `sys_block` has a `device` for it, which partitions, loop devices, device mapper and
-/// software RAID do not have. Where no disk has one, names decide.
+/// A disk is physical when `sys_block` has a `device` for it, which partitions, loop devices,
+/// device mapper and software RAID do not have. Where no disk has one, names decide.
 pub(super) fn parse(
     path: &Path,
     text: &str,

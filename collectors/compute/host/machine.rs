@@ -22,7 +22,8 @@ const DMI_PLACEHOLDERS: [&str; 9] = [
     "0123456789",
 ];
 
-/// Vendors whose machines are virtual. Amazon's metal instances are told by the missing hypervisor flag.
+/// Vendors whose machines are virtual. Amazon's metal instances are told by the missing hypervisor
+/// flag.
 const VIRTUAL_VENDORS: [&str; 8] = [
     "bochs",
     "innotek",
@@ -226,7 +227,8 @@ mod tests {
 
     #[test]
     fn packages_and_hypervisor_are_read() {
-        let text = "processor : 0\nphysical id : 0\nflags : fpu vme hypervisor\nprocessor : 1\nphysical id : 1\n";
+        let text = "processor : 0\nphysical id : 0\nflags : fpu vme hypervisor\n\
+                    processor : 1\nphysical id : 1\n";
         assert_eq!(chips(text), 2);
         assert!(has_hypervisor_flag(text));
         assert_eq!(

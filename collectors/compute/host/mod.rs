@@ -1,8 +1,9 @@
 //! The machine that the agent runs on, or the container where that is the instance.
 //!
-//! Owns: processor time, memory, traffic, disk operations and energy of one instance, from `/proc`, `/sys` and its
-//! control group. Promises: counters as the kernel counts them, each byte and operation once; a value that this
-//! machine does not have is absent. Refuses: utilisation computed from two looks of its own; windows do that.
+//! Owns: processor time, memory, traffic, disk operations and energy of one instance, from `/proc`,
+//! `/sys` and its control group. Promises: counters as the kernel counts them, each byte and
+//! operation once; a value that this machine does not have is absent. Refuses: utilisation computed
+//! from two looks of its own; windows do that.
 
 mod cgroup;
 mod disks;
@@ -34,7 +35,8 @@ pub use self::settings::REGISTRATION;
 /// Facts are repeated this often, so that one lost sample does not leave an instance without them.
 const FACTS_EVERY: SignedDuration = SignedDuration::from_hours(1);
 
-/// The kernel computes the boot time anew from a clock that is being set; less than this is no other boot time.
+/// The kernel computes the boot time anew from a clock that is being set; less than this is no
+/// other boot time.
 const BOOT_TIME_JITTER_S: u64 = 5;
 
 /// A span of more than this many intervals is a gap: the machine slept, or the agent did.
@@ -175,7 +177,8 @@ impl HostCollector {
         })
     }
 
-    /// Quota times time, counted from this start of the agent, because a quota can change at any time.
+    /// Quota times time, counted from this start of the agent, because a quota can change at any
+    /// time.
     ///
     /// After a gap it starts again, which windows read as the reset that it is.
     fn quota_since(&self, uptime: Millis, cpus_milli: u64) -> Millis {
@@ -190,8 +193,8 @@ impl HostCollector {
         from < to && (to - from).0 <= self.interval_ms.saturating_mul(SPAN_INTERVALS_MAX)
     }
 
-    /// The traffic that the first process sees; with the machine's own `/proc` mounted into a container this is the
-    /// machine's and not the container's.
+    /// The traffic that the first process sees; with the machine's own `/proc` mounted into a
+    /// container this is the machine's and not the container's.
     fn network(&self) -> Result<Option<Bytes>, CollectError> {
         let sys = self.host.sys("class/net");
         for path in ["1/net/dev", "net/dev"] {

@@ -38,11 +38,13 @@ const VIRTUAL_PREFIXES: [&str; 21] = [
     "wg",
 ];
 
-/// Adds up the interfaces in the text of `/proc/net/dev` that stand for hardware; nothing when there are none.
+/// Adds up the interfaces in the text of `/proc/net/dev` that stand for hardware; nothing when
+/// there are none.
 ///
-/// An interface stands for hardware when `sys_class_net` has a `device` for it. A bond, bridge, VLAN or tunnel has
-/// none, and its traffic is counted once, on the hardware that carries it. Where no interface has one, as in a
-/// container, those count that are not virtual by their name and not part of another.
+/// An interface stands for hardware when `sys_class_net` has a `device` for it. A bond, bridge,
+/// VLAN or tunnel has none, and its traffic is counted once, on the hardware that carries it. Where
+/// no interface has one, as in a container, those count that are not virtual by their name and not
+/// part of another.
 pub(super) fn parse(
     path: &Path,
     text: &str,
@@ -56,7 +58,8 @@ pub(super) fn parse(
     }
     let has_device = |name: &str| sys_class_net.join(name).join("device").exists();
     let has_master = |name: &str| sys_class_net.join(name).join("master").exists();
-    // A paravirtual card with a passed-through companion: the first one's counters include the second one's.
+    // A paravirtual card with a passed-through companion: the first one's counters include the
+    // second one's.
     let is_companion = |name: &str| sys_class_net.join(name).join("master/device").exists();
     let any_device = interfaces.iter().any(|i| has_device(i.name));
     let counted = |i: &&Interface<'_>| {

@@ -41,7 +41,8 @@ pub(super) struct Config {
     pub(super) power: power::Config,
 }
 
-/// From one second, which already costs more than it tells, to five minutes, a third of a 15-minute slot.
+/// From one second, which already costs more than it tells, to five minutes, a third of a 15-minute
+/// slot.
 type Interval = Every<1, 300>;
 
 const fn enabled() -> bool {

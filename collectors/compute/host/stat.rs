@@ -27,8 +27,8 @@ pub(super) struct Stat {
 
 /// Reads the text of `/proc/stat`.
 ///
-/// The summary line is used and not the lines of each processor: it keeps the time of processors that have been
-/// taken offline, so that it never falls when one is.
+/// The summary line is used and not the lines of each processor: it keeps the time of processors
+/// that have been taken offline, so that it never falls when one is.
 pub(super) fn parse(path: &Path, text: &str, ticks_per_s: u64) -> Result<Stat, CollectError> {
     let mut time = None;
     let mut boot_s = None;

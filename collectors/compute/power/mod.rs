@@ -1,8 +1,10 @@
-//! The ladder of power sources: the best valid rung gives the energy of a tick, and says which one it is.
+//! The ladder of power sources: the best valid rung gives the energy of a tick, and says which one
+//! it is.
 //!
-//! Owns: the order, when to step, and what is said about it. Promises: one amount for each tick at most, from one
-//! rung; never a mean over rungs, never 0 W for an unknown power. A rung that fails is left at once; a better one
-//! is trusted again after [`VALID_TICKS`] valid ticks. Refuses: a reason that is not said.
+//! Owns: the order, when to step, and what is said about it. Promises: one amount for each tick at
+//! most, from one rung; never a mean over rungs, never 0 W for an unknown power. A rung that fails
+//! is left at once; a better one is trusted again after [`VALID_TICKS`] valid ticks. Refuses: a
+//! reason that is not said.
 
 mod constant;
 pub mod model;
@@ -16,7 +18,8 @@ use serde::de::{Deserializer, Error};
 use crate::Host;
 use crate::checked::Watts;
 
-/// Valid ticks that a better rung must show before it is used again, so that a flapping one does not.
+/// Valid ticks that a better rung must show before it is used again, so that a flapping one does
+/// not.
 const VALID_TICKS: u32 = 10;
 
 /// `[compute.power]`.
@@ -189,7 +192,8 @@ impl Ladder {
         }
     }
 
-    /// Takes the energy of the span from the best valid rung; without a span every rung takes a baseline.
+    /// Takes the energy of the span from the best valid rung; without a span every rung takes a
+    /// baseline.
     pub(crate) fn read(&mut self, span: Option<&Span>) -> Option<(Microjoules, Origin)> {
         let verdicts: Vec<Verdict> = self.steps.iter_mut().map(|s| s.read(span)).collect();
         let usable = |at: usize| !matches!(verdicts.get(at), None | Some(Verdict::Invalid(_)));

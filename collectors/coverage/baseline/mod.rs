@@ -1,7 +1,7 @@
 //! The documented inventory that coverage is measured against, from a CSV or a TOML file.
 //!
-//! Owns: reading the file and saying where it is wrong. Promises: an inventory is taken whole or refused with file and
-//! line; it is told again when it changes. Refuses: guessing at a broken row.
+//! Owns: reading the file and saying where it is wrong. Promises: an inventory is taken whole or
+//! refused with file and line; it is told again when it changes. Refuses: guessing at a broken row.
 
 mod parse;
 

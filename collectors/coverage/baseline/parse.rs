@@ -186,7 +186,8 @@ fn csv_kind(word: &str) -> Result<Kind, String> {
     }
 }
 
-/// Finds `# submission_date: 2026-01-01`, also as a spreadsheet writes it back: quoted or with commas behind.
+/// Finds `# submission_date: 2026-01-01`, also as a spreadsheet writes it back: quoted or with
+/// commas behind.
 fn csv_date(text: &str) -> Result<Date, Wrong> {
     for (at, line) in text.lines().enumerate() {
         let line_number = u64::try_from(at).unwrap_or(u64::MAX).saturating_add(1);
@@ -211,7 +212,8 @@ fn csv_date(text: &str) -> Result<Date, Wrong> {
     ))
 }
 
-/// The line of a row: the reader's position is where the row before ended, with comments and empty lines between.
+/// The line of a row: the reader's position is where the row before ended, with comments and empty
+/// lines between.
 fn line_at(text: &str, position: &csv::Position) -> u64 {
     let start = usize::try_from(position.byte()).unwrap_or(usize::MAX);
     let (before, rest) = text.split_at_checked(start).unwrap_or((text, ""));

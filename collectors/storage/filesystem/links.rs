@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-/// Files with names still to come that are remembered; 24 bytes each, so that all of them take about 14 MiB.
+/// Files with names still to come that are remembered; 24 bytes each, so that all of them take
+/// about 14 MiB.
 pub(super) const LINKS_MAX: usize = 1 << 18;
 
 /// A file's identity: device and inode.

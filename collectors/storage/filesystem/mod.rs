@@ -1,8 +1,9 @@
 //! A directory tree as a storage unit: how much of it is active and how much is dark.
 //!
-//! Owns: when a scan starts and when its result is told. Promises: a tick never waits for the disk, because the scan
-//! runs on a thread of its own; a finished scan is told once; a root that cannot be read is an error and never an
-//! empty unit. Refuses: file names and contents, which never leave the scan.
+//! Owns: when a scan starts and when its result is told. Promises: a tick never waits for the disk,
+//! because the scan runs on a thread of its own; a finished scan is told once; a root that cannot
+//! be read is an error and never an empty unit. Refuses: file names and contents, which never leave
+//! the scan.
 
 mod links;
 mod mounts;
@@ -30,8 +31,8 @@ use crate::{CollectError, Collector, Host};
 
 pub use self::settings::REGISTRATION;
 
-/// Scans that may run at once in one process. A scan that hangs on a dead mount keeps its thread, and opening the
-/// source again must not add threads without end.
+/// Scans that may run at once in one process. A scan that hangs on a dead mount keeps its thread,
+/// and opening the source again must not add threads without end.
 const SCANS_MAX: usize = 64;
 
 /// A scan that has seen nothing new for this long hangs.
@@ -145,7 +146,7 @@ impl FilesystemCollector {
             source,
         };
         let Some(running) = Running::start() else {
-            let why = "as many scans as may run at once are running; some of them may hang on a dead mount";
+            let why = "too many scans run already; some of them may hang on a dead mount";
             return Err(refuse(io::Error::other(why)));
         };
         let progress = Arc::new(Progress::default());
@@ -259,5 +260,38 @@ impl Scan {
             what: format!("{} (after {})", root.display(), self.progress),
             after: Duration::try_from(STALLED).unwrap_or_default(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scan_that_hangs_says_so_and_ends_when_nobody_wants_it() {
+        let started: Timestamp = "2026-01-05T10:00:00Z".parse().unwrap();
+        let later = |minutes| started + SignedDuration::from_mins(minutes);
+        let progress = Arc::new(Progress::default());
+        let (_answered, answer) = sync_channel(1);
+        let mut scan = Scan {
+            started,
+            progress: Arc::clone(&progress),
+            answer,
+            seen: 0,
+            seen_at: started,
+        };
+        let root = std::path::Path::new("/srv");
+        assert!(scan.watch(root, later(9)).is_ok());
+        let stalled = scan.watch(root, later(10)).unwrap_err();
+        assert_eq!(stalled.class(), "timeout");
+        assert!(
+            stalled
+                .to_string()
+                .contains("/srv (after scanned 0 objects)")
+        );
+        progress.see();
+        assert!(scan.watch(root, later(19)).is_ok());
+        drop(scan);
+        assert!(progress.is_cancelled());
     }
 }

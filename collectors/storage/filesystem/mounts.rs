@@ -1,4 +1,5 @@
-//! Whether a mount keeps access times, from `/proc/self/mountinfo`. Pure: text and a path in, an answer out.
+//! Whether a mount keeps access times, from `/proc/self/mountinfo`. Pure: text and a path in, an
+//! answer out.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -38,7 +39,8 @@ pub(super) struct Mount {
     pub(super) is_pseudo: bool,
 }
 
-/// Finds the mount with the longest mount point above `path`; of several at one place, the last one is on top.
+/// Finds the mount with the longest mount point above `path`; of several at one place, the last one
+/// is on top.
 ///
 /// A path that no line covers is treated like a mount without access times, which claims less.
 pub(super) fn of_path(mountinfo: &str, path: &Path) -> Mount {

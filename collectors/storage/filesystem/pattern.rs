@@ -2,8 +2,8 @@
 
 /// A pattern of `exclude`.
 ///
-/// Without a slash it is for a name at any depth, with one for a path below the root. `*` and `?` stand for bytes
-/// other than `/`.
+/// Without a slash it is for a name at any depth, with one for a path below the root. `*` and `?`
+/// stand for bytes other than `/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pattern {
     text: Vec<u8>,
@@ -13,7 +13,8 @@ pub(super) struct Pattern {
 /// A pattern that cannot match anything.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{0:?} excludes nothing: write a name such as \"*.tmp\" or a path below the root such as \"var/cache\""
+    "{0:?} excludes nothing: write a name such as \"*.tmp\" or a path below the root such as \
+     \"var/cache\""
 )]
 pub(super) struct UselessPattern(String);
 
@@ -35,7 +36,8 @@ impl Pattern {
     }
 }
 
-/// Matches in linear space and without recursion: the last star takes one byte more after each mismatch.
+/// Matches in linear space and without recursion: the last star takes one byte more after each
+/// mismatch.
 fn glob(pattern: &[u8], text: &[u8]) -> bool {
     let (mut at, mut read) = (0, 0);
     let mut star: Option<(usize, usize)> = None;

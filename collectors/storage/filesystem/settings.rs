@@ -12,7 +12,8 @@ use super::pattern::Pattern;
 use crate::checked::{AbsolutePath, Dollars, Every};
 use crate::{Collector, Host, OpenError, Registration, Settings};
 
-/// How often the scheduler asks whether a scan is due or done; a finished one is told at most this late.
+/// How often the scheduler asks whether a scan is due or done; a finished one is told at most this
+/// late.
 const TICK: Duration = Duration::from_secs(5);
 
 /// A tick starts a thread or looks into a channel; it does not touch the disk.

@@ -1,9 +1,10 @@
 //! The walk over a tree: every regular file once, by its allocated blocks.
 //!
-//! Owns: what counts. Promises: symbolic links are not followed, mounts are not crossed unless asked, nothing is
-//! counted twice, what vanishes meanwhile is left out, what cannot be read is counted; no access time changes where
-//! the system allows that (for the owner of a directory and for root). Memory is bounded by [`DEPTH_MAX`] open
-//! directories and [`super::links::LINKS_MAX`] files. Refuses: names that leave this module.
+//! Owns: what counts. Promises: symbolic links are not followed, mounts are not crossed unless
+//! asked, nothing is counted twice, what vanishes meanwhile is left out, what cannot be read is
+//! counted; no access time changes where the system allows that (for the owner of a directory and
+//! for root). Memory is bounded by [`DEPTH_MAX`] open directories and [`super::links::LINKS_MAX`]
+//! files. Refuses: names that leave this module.
 
 use std::collections::BTreeSet;
 use std::ffi::{CStr, OsStr};
@@ -28,7 +29,8 @@ use super::mounts;
 use super::pattern::Pattern;
 use crate::host::read_text;
 
-/// Deepest directory below the root: each level keeps one file open, and a process may open 1,024 by default.
+/// Deepest directory below the root: each level keeps one file open, and a process may open 1,024
+/// by default.
 const DEPTH_MAX: usize = 256;
 
 /// Filesystems that one scan may cross into.
@@ -80,6 +82,16 @@ impl Progress {
     /// Asks the walk to end without a total.
     pub(super) fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody did.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Counts a directory entry.
+    pub(super) fn see(&self) {
+        self.entries.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Directory entries seen, which grows as long as the walk does not hang.
@@ -167,7 +179,7 @@ struct Walk<'o> {
 impl Walk<'_> {
     fn run(&mut self) -> Result<(), Errno> {
         while let Some(frame) = self.frames.last_mut() {
-            if self.order.progress.cancelled.load(Ordering::Relaxed) {
+            if self.order.progress.is_cancelled() {
                 return Err(Errno::CANCELED);
             }
             match frame.entries.read() {
@@ -211,7 +223,7 @@ impl Walk<'_> {
         if matches!(name.to_bytes(), b"." | b"..") {
             return Ok(());
         }
-        self.order.progress.entries.fetch_add(1, Ordering::Relaxed);
+        self.order.progress.see();
         let before = self.path.len();
         if before > 0 {
             self.path.push(b'/');
@@ -246,7 +258,8 @@ impl Walk<'_> {
         Some(FileType::from_raw_mode(stat.stx_mode.into()))
     }
 
-    /// Asks about an entry of the directory in hand; nothing when it vanished or, counted, cannot be read.
+    /// Asks about an entry of the directory in hand; nothing when it vanished or, counted, cannot
+    /// be read.
     fn stat(&mut self, name: &CStr, flags: AtFlags, wanted: StatxFlags) -> Option<Statx> {
         let directory = self.frames.last()?.entries.fd().ok()?;
         let flags = flags | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
@@ -359,7 +372,8 @@ impl Walk<'_> {
     }
 }
 
-/// Opens a directory without changing its access time, or with, where only its owner may ask for that.
+/// Opens a directory without changing its access time, or with, where only its owner may ask for
+/// that.
 fn open_directory(parent: BorrowedFd<'_>, name: &OsStr, extra: OFlags) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | extra;
     match openat(parent, name, flags | OFlags::NOATIME, Mode::empty()) {

@@ -1,8 +1,8 @@
 //! Power from processor utilisation: a straight line from idle to full power.
 //!
-//! Owns: which line belongs to a machine. Promises: the two ends are configured, or those of a measured server with
-//! the same processor and as many packages; an unknown machine gets no line. Refuses: a mean over a family of
-//! processors, and an assumed utilisation.
+//! Owns: which line belongs to a machine. Promises: the two ends are configured, or those of a
+//! measured server with the same processor and as many packages; an unknown machine gets no line.
+//! Refuses: a mean over a family of processors, and an assumed utilisation.
 
 mod table;
 

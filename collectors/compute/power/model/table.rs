@@ -1,9 +1,10 @@
 //! Idle and full power of whole servers by processor, as their makers measured and published them.
 //!
-//! Each row is one SPECpower_ssj2008 result, named in its comment with system and month: the average power at active
-//! idle and at 100 % of the target load, at the plug. Tested machines are tuned and lightly equipped, so that a
-//! real one usually draws more. A row is not a mean over results; where there were several for the same processor
-//! and number of packages, a recent one of a single-node system was taken. A changed row is a new [`VERSION`].
+//! Each row is one SPECpower_ssj2008 result, named in its comment with system and month: the
+//! average power at active idle and at 100 % of the target load, at the plug. Tested machines are
+//! tuned and lightly equipped, so that a real one usually draws more. A row is not a mean over
+//! results; where there were several for the same processor and number of packages, a recent one of
+//! a single-node system was taken. A changed row is a new [`VERSION`].
 
 /// Names this edition of the table in the method of every figure that comes from it.
 pub(super) const VERSION: &str = "specpower-2026-03";

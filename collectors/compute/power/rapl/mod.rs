@@ -1,8 +1,9 @@
 //! Energy counters of processor packages and their memory, from the kernel's powercap tree.
 //!
-//! Owns: which counters count and what two readings of them mean. Promises: each zone is subtracted alone, with its
-//! own wrap; a gap is never turned into energy. Refuses: `psys`, `core` and `uncore`, which contain or repeat a
-//! package; the `mmio` mirror; counters that a hypervisor shows.
+//! Owns: which counters count and what two readings of them mean. Promises: each zone is subtracted
+//! alone, with its own wrap; a gap is never turned into energy. Refuses: `psys`, `core` and
+//! `uncore`, which contain or repeat a package; the `mmio` mirror; counters that a hypervisor
+//! shows.
 
 mod zone;
 
@@ -19,8 +20,8 @@ use crate::{CollectError, Host};
 const ZONES_MAX: usize = 256;
 
 /// What lets the agent read `energy_uj`, which only root may read since CVE-2020-8694.
-const PERMISSION_HINT: &str = "give the agent CAP_DAC_READ_SEARCH, or install a udev rule that lets its group read \
-                               energy_uj of the powercap subsystem";
+const PERMISSION_HINT: &str = "give the agent CAP_DAC_READ_SEARCH, or install a udev rule \
+                               that lets its group read energy_uj of the powercap subsystem";
 
 /// The rung `rapl`.
 pub(super) struct Rapl {
@@ -79,7 +80,8 @@ impl Rung for Rapl {
     }
 
     fn origin(&self) -> Origin {
-        // Component power: what the package and its memory draw, not what the machine takes from the plug.
+        // Component power: what the package and its memory draw, not what the machine takes from
+        // the plug.
         let boundary = if self.has_dram {
             "package+dram"
         } else {

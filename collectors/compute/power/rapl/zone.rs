@@ -2,12 +2,13 @@
 
 use cms_spec::units::{Microjoules, Millis, Milliwatts};
 
-/// More than any package or its memory draws. A larger power is a reset or a lie, and a counter that could wrap
-/// twice at this power says nothing.
+/// More than any package or its memory draws. A larger power is a reset or a lie, and a counter
+/// that could wrap twice at this power says nothing.
 const ZONE_POWER_MAX: Milliwatts = Milliwatts(1_000_000);
 
-/// Two dies of one package whose counters stand closer than this at both ends of a span show one counter twice.
-/// It is what a package at full power adds between the two reads, with room to spare.
+/// Two dies of one package whose counters stand closer than this at both ends of a span show one
+/// counter twice. It is what a package at full power adds between the two reads, with room to
+/// spare.
 const MIRROR_UJ: u64 = 5_000_000;
 
 /// What a zone measures.
@@ -40,7 +41,8 @@ pub(super) enum Outcome {
     Untrusted(String),
 }
 
-/// Whether a directory of the powercap tree is a zone or a subzone of `intel-rapl`; `intel-rapl-mmio` is a mirror.
+/// Whether a directory of the powercap tree is a zone or a subzone of `intel-rapl`;
+/// `intel-rapl-mmio` is a mirror.
 pub(super) fn is_zone(name: &str) -> bool {
     let Some(numbers) = name.strip_prefix("intel-rapl:") else {
         return false;
@@ -49,7 +51,8 @@ pub(super) fn is_zone(name: &str) -> bool {
     numbers.split(':').count() <= 2 && numbers.split(':').all(is_number)
 }
 
-/// Picks packages, and the memory of each. `core` and `uncore` are inside a package, `psys` is around all.
+/// Picks packages, and the memory of each. `core` and `uncore` are inside a package, `psys` is
+/// around all.
 pub(super) fn counted(labelled: &[(String, String)]) -> Vec<(String, String, Kind)> {
     let is_package =
         |(name, label): &&(String, String)| !is_subzone(name) && label.starts_with("package-");

@@ -176,7 +176,8 @@ fn a_scan_changes_no_access_time() {
         }
         at += 1;
     }
-    // Access before modification: any look without O_NOATIME would move it, also on a relatime mount.
+    // Access before modification: any look without O_NOATIME would move it, also on a relatime
+    // mount.
     for path in &paths {
         touch(path, old, "2025-01-01T00:00:00Z");
     }
