@@ -256,9 +256,12 @@ pub(super) fn dark(units: &[(StorageScan, Option<AccessAnomaly>)]) -> Vec<Entry>
     let partial = units.iter().filter(|(scan, _)| scan.unreadable > 0);
     if let Some(note) = listed(partial.map(|(scan, _)| {
         let read = scan.active.objects.saturating_add(scan.dark.objects);
-        let whole = u128::from(read) + u128::from(scan.unreadable);
-        let share = Fixed::<3>::ratio(u128::from(read), whole).unwrap_or_default();
-        format!("{}: {share} of what was found could be read", scan.unit)
+        format!(
+            "{}: {} of {} objects and directories could not be read",
+            scan.unit,
+            scan.unreadable,
+            read.saturating_add(scan.unreadable)
+        )
     })) {
         entries.push(rule(
             "storage_inventory[].total_size_gb",
