@@ -1,7 +1,11 @@
 //! The public queries: JSON about a company, for anybody.
 
+use std::convert::Infallible;
+
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{FromRequestParts, Path, Query, State};
+use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
 use jiff::ToSpan as _;
 use jiff::civil::Date;
@@ -29,13 +33,25 @@ pub(crate) struct Range {
     end_date: Option<String>,
 }
 
+/// The company's id in the path, as it stands there. One that is not text is like one that nobody has.
+pub(crate) struct Id(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+        let id = Path::<String>::from_request_parts(parts, state).await;
+        Ok(Self(id.map(|Path(id)| id).unwrap_or_default()))
+    }
+}
+
 /// `GET /api/v1/company/{id}/status`
-pub(crate) async fn status(State(app): State<App>, Path(id): Path<String>) -> Response {
+pub(crate) async fn status(State(app): State<App>, Id(id): Id) -> Response {
     app.answer(read_status(&app, &id).await)
 }
 
 /// `GET /api/v1/company/{id}/metrics/current`
-pub(crate) async fn current(State(app): State<App>, Path(id): Path<String>) -> Response {
+pub(crate) async fn current(State(app): State<App>, Id(id): Id) -> Response {
     let standing = Standing::of(&app, &id).await;
     app.answer(standing.map(|standing| Json(view::current(&standing)).into_response()))
 }
@@ -43,14 +59,18 @@ pub(crate) async fn current(State(app): State<App>, Path(id): Path<String>) -> R
 /// `GET /api/v1/company/{id}/metrics/history`
 pub(crate) async fn history(
     State(app): State<App>,
-    Path(id): Path<String>,
-    Query(range): Query<Range>,
+    Id(id): Id,
+    range: Result<Query<Range>, QueryRejection>,
 ) -> Response {
-    app.answer(read_history(&app, &id, range).await)
+    let result = match range {
+        Ok(Query(range)) => read_history(&app, &id, range).await,
+        Err(error) => Err(Refused::QueryMalformed(error.body_text())),
+    };
+    app.answer(result)
 }
 
 /// `GET /api/v1/company/{id}/sources`
-pub(crate) async fn sources(State(app): State<App>, Path(id): Path<String>) -> Response {
+pub(crate) async fn sources(State(app): State<App>, Id(id): Id) -> Response {
     app.answer(read_sources(&app, &id).await)
 }
 

@@ -19,6 +19,9 @@ use crate::store::Store;
 /// Bodies that are decompressed and examined at once: each may take 16 MiB and a processor.
 const EXAMINATIONS_MAX: usize = 8;
 
+/// Bodies that are read at once, of at most 4 MiB each: half a gigabyte at the very worst.
+const BODIES_MAX: usize = 128;
+
 /// One running dashboard. Cheap to clone.
 #[derive(Clone)]
 pub struct App(Arc<Inner>);
@@ -28,6 +31,7 @@ struct Inner {
     clock: Clock,
     authority: String,
     buckets: Buckets,
+    bodies: Semaphore,
     examinations: Arc<Semaphore>,
     unevaluated: Mutex<BTreeSet<CompanyId>>,
     outdated: Mutex<BTreeSet<CompanyId>>,
@@ -44,6 +48,7 @@ impl App {
             clock,
             authority,
             buckets: Buckets::default(),
+            bodies: Semaphore::new(BODIES_MAX),
             examinations: Arc::new(Semaphore::new(EXAMINATIONS_MAX)),
             unevaluated: Mutex::default(),
             outdated: Mutex::default(),
@@ -67,6 +72,10 @@ impl App {
 
     pub(crate) fn buckets(&self) -> &Buckets {
         &self.0.buckets
+    }
+
+    pub(crate) fn bodies(&self) -> &Semaphore {
+        &self.0.bodies
     }
 
     pub(crate) fn examinations(&self) -> Arc<Semaphore> {

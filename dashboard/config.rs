@@ -127,6 +127,15 @@ mod tests {
     }
 
     #[test]
+    fn the_example_is_right_with_every_line_in_use() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("dashboard.example.toml");
+        assert_eq!(Config::load(&path).unwrap().client_ca_file, None);
+        let text = fs::read_to_string(path).unwrap();
+        let config: Config = toml::from_str(&text.replace("# client_ca", "client_ca")).unwrap();
+        assert!(config.client_ca_file.is_some());
+    }
+
+    #[test]
     fn an_unknown_key_is_refused_with_its_line() {
         let error = load(&format!("{GOOD}stroe = \"x\"\n")).unwrap_err();
         let source = std::error::Error::source(&error).unwrap().to_string();

@@ -18,21 +18,20 @@ use tokio::time::{Sleep, sleep};
 
 /// Connections at once. An agent needs one for a second every five minutes, so this serves a large fleet,
 /// and each costs tens of kilobytes at rest.
-pub const CONNECTIONS_MAX: usize = 4096;
+pub(crate) const CONNECTIONS_MAX: usize = 4096;
 /// A connection on which no byte moves for this long is closed. Longer than an agent's pause between two
 /// submissions of one slot, shorter than a slot.
 const IDLE_MAX: Duration = Duration::from_secs(75);
 
 /// Lets in as many connections as there are permits and turns the others away.
 #[derive(Clone, Debug)]
-pub struct Bounded {
+pub(crate) struct Bounded {
     permits: Arc<Semaphore>,
 }
 
 impl Bounded {
     /// A door for this many.
-    #[must_use]
-    pub fn new(connections_max: usize) -> Self {
+    pub(crate) fn new(connections_max: usize) -> Self {
         Self {
             permits: Arc::new(Semaphore::new(connections_max)),
         }
@@ -58,7 +57,7 @@ impl<S> Accept<TcpStream, S> for Bounded {
 
 /// A stream that ends with an error when nothing moves on it.
 #[derive(Debug)]
-pub struct Watched<S> {
+pub(crate) struct Watched<S> {
     stream: S,
     idle_max: Duration,
     deadline: Pin<Box<Sleep>>,
@@ -120,5 +119,45 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    async fn connection() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (near.unwrap(), far.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn one_more_than_the_bound_is_turned_away_until_another_ends() {
+        let door = Bounded::new(1);
+        let (_near, far) = connection().await;
+        let (first, ()) = door.accept(far, ()).await.unwrap();
+        let (_near, far) = connection().await;
+        assert!(door.accept(far, ()).await.is_err());
+        drop(first);
+        let (_near, far) = connection().await;
+        assert!(door.accept(far, ()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn silence_ends_a_connection_and_bytes_do_not() {
+        let permits = Arc::new(Semaphore::new(1));
+        let permit = permits.try_acquire_owned().unwrap();
+        let (mut client, server) = tokio::io::duplex(16);
+        let mut watched = Watched::new(server, permit, Duration::ZERO);
+        client.write_all(b"hello").await.unwrap();
+        let mut heard = [0; 5];
+        watched.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"hello");
+        let ended = watched.read_exact(&mut heard).await.unwrap_err();
+        assert_eq!(ended.kind(), ErrorKind::TimedOut);
     }
 }

@@ -6,6 +6,7 @@
 //! the same answer.
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
@@ -41,18 +42,26 @@ const DETAILS_MAX: usize = 50;
 /// `POST /api/v1/telemetry/{category}`
 pub(crate) async fn submit(
     State(app): State<App>,
-    Path(category): Path<String>,
+    category: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
-    app.answer(take(&app, &category, request).await)
+    app.answer(take(&app, category, request).await)
 }
 
-async fn take(app: &App, category: &str, request: Request) -> Result<Response, Refused> {
+async fn take(
+    app: &App,
+    category: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Response, Refused> {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
-    let category: Category = (category.parse()).map_err(|_| Refused::NotFound(path.to_owned()))?;
+    let category = category
+        .ok()
+        .and_then(|Path(category)| category.parse().ok());
+    let category: Category = category.ok_or_else(|| Refused::NotFound(path.to_owned()))?;
     let key = auth::key_of(app, &parts.headers).await?;
     body::check_headers(&parts.headers)?;
+    let place = app.bodies().acquire().await;
     let body = body::read(body, body::WIRE_BYTES_MAX).await?;
     let now = app.now();
     let asked = Asked {
@@ -63,16 +72,22 @@ async fn take(app: &App, category: &str, request: Request) -> Result<Response, R
         key,
         now,
     };
-    let place = app.examinations().acquire_owned().await;
+    let place_to_examine = app.examinations().acquire_owned().await;
     let examined = tokio::task::spawn_blocking(move || {
-        let _place = place;
+        let _place = place_to_examine;
         asked.examine()
     })
     .await
     .map_err(|_| StoreError::Unconfirmed)??;
+    drop(place);
     let accepted = match examined {
         Examined::Known(accepted) => accepted,
-        Examined::New(checked) => accept(app, *checked, now).await?,
+        Examined::New(checked) => {
+            // A task of its own: an agent that hangs up must not leave what is stored unevaluated.
+            let app = app.clone();
+            let accepting = tokio::spawn(async move { accept(&app, *checked, now).await });
+            accepting.await.map_err(|_| StoreError::Unconfirmed)??
+        }
     };
     Ok(Json(accepted).into_response())
 }

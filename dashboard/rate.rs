@@ -15,7 +15,7 @@ const KEYS_MAX: usize = 10_000;
 
 /// The buckets of all keys.
 #[derive(Debug, Default)]
-pub struct Buckets(Mutex<BTreeMap<String, Bucket>>);
+pub(crate) struct Buckets(Mutex<BTreeMap<String, Bucket>>);
 
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
@@ -26,7 +26,7 @@ struct Bucket {
 
 impl Buckets {
     /// Takes one request from the key's bucket, or says how many seconds to wait for it.
-    pub fn take(&self, key: &str, now: Timestamp) -> Result<(), u32> {
+    pub(crate) fn take(&self, key: &str, now: Timestamp) -> Result<(), u32> {
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= KEYS_MAX && !buckets.contains_key(key) {
             buckets.retain(|_, bucket| bucket.milli_at(now) < BURST * 1000);

@@ -245,3 +245,21 @@ impl Refused {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_store_says_when_to_come_again() {
+        let busy = Refused::Store(StoreError::Busy);
+        assert_eq!((busy.status(), busy.code()), (503, "busy"));
+        assert_eq!(busy.retry_after_s(), Some(RETRY_BUSY_S));
+    }
+
+    #[test]
+    fn a_refused_signature_keeps_its_own_words() {
+        let problem = Refused::from(Refusal::Unsigned).problem(Timestamp::UNIX_EPOCH);
+        assert_eq!(problem, Refusal::Unsigned.problem(Timestamp::UNIX_EPOCH));
+    }
+}

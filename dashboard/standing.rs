@@ -18,8 +18,8 @@ use crate::store::{Company, Current};
 
 /// How long a computed standing serves: the silence of an agent shows that much later.
 const KEPT: SignedDuration = SignedDuration::from_secs(5);
-/// Computed standings that are kept.
-const KEPT_MAX: usize = 1_000;
+/// Computed standings that are kept. Each holds the inventories of its company's agents.
+const KEPT_MAX: usize = 64;
 /// Slots of a day and longer are current for the day, and then for as long as any other.
 const LONG_SLOT: SignedDuration = SignedDuration::from_hours(24);
 

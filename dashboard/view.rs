@@ -85,6 +85,7 @@ pub(crate) fn status(standing: &Standing, tier: Tier, history: &[Step]) -> Value
         "physical_impact": impact(standing),
         "coverage": coverage(standing),
         "telemetry": telemetry(standing),
+        "conflicts_count": standing.merged.conflicts().len(),
         "tier_history": history,
         "grid_citizen": false,
     })
@@ -211,6 +212,8 @@ fn coverage(standing: &Standing) -> Value {
     standing.merged.coverage().map_or(Value::Null, |coverage| {
         json!({
             "coverage_ratios": coverage.coverage_ratios,
+            "minimum": standing.score.coverage_minimum,
+            "meets_minimum": standing.score.coverage_gate(),
             "missing_instances_count": coverage.missing_instances.len(),
         })
     })

@@ -17,6 +17,8 @@ use crate::view;
 
 /// Events on the page; the API has all.
 const EVENTS_SHOWN: usize = 8;
+/// Agents on the page; the API has all.
+const AGENTS_SHOWN: usize = 100;
 /// Warnings of one submission that the table shows.
 const WARNINGS_SHOWN: usize = 3;
 
@@ -56,10 +58,10 @@ impl Shown {
             section.head {
                 div { div.label { "Certification tier" } div.figure { (held.to_string()) } }
                 div { div.label { "Composite efficiency" } div.figure { (points(score.composite)) } }
-                @if !self.days.is_empty() {
+                @if self.days.iter().any(|day| day.composite.is_some()) {
                     div.spark {
-                        div.label { "Daily composite, 90 days" }
-                        (sparkline(&self.days, self.first, self.today))
+                        div.label { "Daily composite since " (self.since()) }
+                        (sparkline(&self.days, self.since(), self.today))
                     }
                 }
                 div { (self.remarks(held)) }
@@ -67,11 +69,22 @@ impl Shown {
         }
     }
 
+    /// Where the chart begins: a young company's fills it, too.
+    fn since(&self) -> Date {
+        let scored = self.days.iter().find(|day| day.composite.is_some());
+        scored.map_or(self.first, |day| day.day)
+    }
+
     /// What a reader must know beside the tier.
     fn remarks(&self, held: Tier) -> Markup {
         let score = &self.standing.score;
         html! {
-            @if let Some(reason) = &score.reason { p.quiet { (reason) "." } }
+            @if !score.missing.is_empty() {
+                p.quiet { "No composite: there is no figure for " (titles(&score.missing)) "." }
+            }
+            @if !score.failing.is_empty() {
+                p.bad { "Below " (PASS) ", which means Silver: " (titles(&score.failing)) "." }
+            }
             @if let Some(days) = self.state.days_remaining() {
                 p.warn {
                     "Today's figures earn " (score.tier.to_string()) ". " (held.to_string())
@@ -85,7 +98,7 @@ impl Shown {
         html! {
             section.metrics {
                 h2 { "Scores" }
-                div.scroll { table {
+                div.scroll role="region" aria-label="Scores" tabindex="0" { table {
                     thead { tr {
                         th scope="col" { "Metric" } th.number scope="col" { "Score" }
                         th scope="col" { "0 to 100, the mark is " (PASS) }
@@ -206,7 +219,10 @@ impl Shown {
                         dt { "Overall" } dd { (percent(ratios.and_then(|r| r.overall_coverage))) }
                         dt { "Missing instances" } dd { (coverage.map_or(0, |c| c.missing_instances.len())) }
                     }
-                    p.quiet { "Each category must reach 95 %." }
+                    @match self.standing.score.coverage_gate() {
+                        Some(false) => p.bad { "Below the 95 % that each category must reach." },
+                        _ => p.quiet { "Each category must reach 95 %." },
+                    }
                 }
             }
         }
@@ -219,13 +235,32 @@ impl Shown {
                 @if self.agents.is_empty() {
                     p.quiet { "No agent is enrolled yet." }
                 } @else {
-                    div.scroll { table {
+                    div.scroll role="region" aria-label="Sources" tabindex="0" { table {
                         thead { tr {
                             th scope="col" { "Agent" } th scope="col" { "Site" } th scope="col" { "Version" }
                             th scope="col" { "Last seen (UTC)" } th scope="col" { "Reports" }
                         } }
-                        tbody { @for agent in &self.agents { (self.source(agent)) } }
+                        tbody { @for agent in self.agents.iter().take(AGENTS_SHOWN) {
+                            (self.source(agent))
+                        } }
                     } }
+                    @if self.agents.len() > AGENTS_SHOWN {
+                        p.quiet { (self.agents.len() - AGENTS_SHOWN) " more agents are not shown." }
+                    }
+                    (self.conflicts())
+                }
+            }
+        }
+    }
+
+    fn conflicts(&self) -> Markup {
+        let conflicts = self.standing.merged.conflicts().len();
+        html! {
+            @if conflicts > 0 {
+                p.warn {
+                    "Reported by two agents at once: " (conflicts)
+                    @if conflicts == 1 { " thing" } @else { " things" }
+                    ". The newest statement counts."
                 }
             }
         }
@@ -240,7 +275,7 @@ impl Shown {
         html! {
             tr {
                 td { code.nowrap { (agent.id) } @if agent.revoked_at.is_some() { " " span.bad { "revoked" } } }
-                td { @match &agent.site { Some(site) => { (site) }, None => { (unknown()) } } }
+                td.nowrap { @match &agent.site { Some(site) => { (site) }, None => { (unknown()) } } }
                 td { (agent.version) }
                 td { (time(own.iter().map(|row| row.received_at).max())) }
                 td {
@@ -261,7 +296,7 @@ impl Shown {
                 @if self.rows.is_empty() {
                     p.quiet { "Nothing has been accepted yet." }
                 } @else {
-                    div.scroll { table {
+                    div.scroll role="region" aria-label="Last submissions" tabindex="0" { table {
                         thead { tr {
                             th scope="col" { "Accepted (UTC)" } th scope="col" { "Category" }
                             th scope="col" { "Slot (UTC)" } th.number scope="col" { "Index" }
@@ -338,6 +373,11 @@ fn happened(event: &Event) -> Markup {
         },
         Err(_) => html! { span.quiet { "an event of another version" } },
     }
+}
+
+fn titles(categories: &[Category]) -> String {
+    let titles: Vec<&str> = categories.iter().map(|category| title(*category)).collect();
+    titles.join(", ").to_lowercase()
 }
 
 /// A category as a heading.

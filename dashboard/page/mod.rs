@@ -4,11 +4,11 @@ mod company;
 mod parts;
 mod style;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{Html, IntoResponse as _, Response};
 use maud::{DOCTYPE, Markup, html};
 
-use crate::api::EVENTS_MAX;
+use crate::api::{EVENTS_MAX, Id};
 use crate::app::App;
 use crate::evaluate::{tier_state, utc_day};
 use crate::refused::Refused;
@@ -35,7 +35,7 @@ pub(crate) async fn companies(State(app): State<App>) -> Response {
 }
 
 /// `GET /company/{id}`
-pub(crate) async fn company(State(app): State<App>, Path(id): Path<String>) -> Response {
+pub(crate) async fn company(State(app): State<App>, Id(id): Id) -> Response {
     page(&app, show(&app, &id).await)
 }
 
@@ -53,7 +53,7 @@ async fn list(app: &App) -> Result<Markup, Refused> {
         @if rows.is_empty() {
             p { "No company is registered yet. Add one with " code { "dashboard company add" } "." }
         } @else {
-            table {
+            section { div.scroll role="region" aria-label="Companies" tabindex="0" { table {
                 thead { tr {
                     th scope="col" { "Company" } th scope="col" { "Tier" }
                     th.number scope="col" { "Composite" } th scope="col" { "Last slot" }
@@ -64,7 +64,7 @@ async fn list(app: &App) -> Result<Markup, Refused> {
                     td.number { (points(standing.score.composite)) }
                     td { (parts::time(view::last_updated(standing))) }
                 } } }
-            }
+            } } }
         }
         @if left_out > 0 { p.quiet { (left_out) " more are not shown." } }
     };
@@ -107,7 +107,8 @@ fn frame(title: &str, body: &Markup) -> Markup {
                 header { a href="/" { "Carbon Mirror Standard" } " reference dashboard" }
                 main { (body) }
                 footer {
-                    "Every figure comes from signed submissions. A figure without telemetry is withheld, not guessed."
+                    "Every figure comes from signed submissions. "
+                    "A figure without telemetry is withheld, not guessed."
                 }
             }
         }

@@ -88,8 +88,8 @@ pub(super) fn bar(score: f64, name: &str) -> Markup {
     let label = format!("{name}: {score:.2} of 100");
     html! {
         svg viewBox="0 0 100 12" preserveAspectRatio="none" role="img" aria-label=(label) {
-            rect.track width="100" height="12" {}
-            rect class=(class) width=(format!("{score:.2}")) height="12" {}
+            rect.track y="2" width="100" height="8" {}
+            rect class=(class) y="2" width=(format!("{score:.2}")) height="8" {}
             line.mark x1=(PASS) x2=(PASS) y1="0" y2="12" vector-effect="non-scaling-stroke" {}
         }
     }

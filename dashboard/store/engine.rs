@@ -40,7 +40,7 @@ struct Shared {
     writes: Option<SyncSender<Write>>,
     writer: Option<JoinHandle<()>>,
     readers: Mutex<Vec<Connection>>,
-    reading: Semaphore,
+    reading: Arc<Semaphore>,
     admitted: Semaphore,
 }
 
@@ -66,7 +66,7 @@ impl Store {
             writes: Some(writes),
             writer: Some(writer),
             readers: Mutex::new(readers),
-            reading: Semaphore::new(READERS),
+            reading: Arc::new(Semaphore::new(READERS)),
             admitted: Semaphore::new(READERS + READS_WAITING_MAX),
         })))
     }
@@ -104,14 +104,12 @@ impl Store {
         act: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let _admitted = (self.0.admitted.try_acquire()).map_err(|_| StoreError::Busy)?;
-        let permit = self
-            .0
-            .reading
-            .acquire()
-            .await
-            .map_err(|_| StoreError::Busy)?;
+        let reading = Arc::clone(&self.0.reading);
+        let permit = (reading.acquire_owned().await).map_err(|_| StoreError::Busy)?;
         let shared = Arc::clone(&self.0);
         let done = tokio::task::spawn_blocking(move || {
+            // Here, because who asked may give up before the connection is back.
+            let _permit = permit;
             let connection = {
                 let mut idle = shared
                     .readers
@@ -128,7 +126,6 @@ impl Store {
             result
         })
         .await;
-        drop(permit);
         done.map_err(|_| StoreError::Unconfirmed)?
     }
 }

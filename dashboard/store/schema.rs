@@ -12,6 +12,7 @@ const APPLICATION_ID: i64 = 0x434d_5364;
 const VERSION: i64 = 1;
 
 /// Times are milliseconds since the epoch. A submission's row outlives its body, so that proofs still hold.
+/// `latest` is the last one of each agent and category that came, `current` the newest one that counts.
 const TABLES: &str = "
 CREATE TABLE company (
     id TEXT PRIMARY KEY,
@@ -80,6 +81,16 @@ CREATE TABLE submission (
 ) STRICT;
 CREATE INDEX submission_company ON submission (company, received_ms);
 CREATE INDEX submission_received ON submission (received_ms);
+
+CREATE INDEX submission_body ON submission (received_ms) WHERE body IS NOT NULL;
+
+CREATE TABLE latest (
+    agent TEXT NOT NULL REFERENCES agent (id),
+    category TEXT NOT NULL,
+    seq INTEGER NOT NULL REFERENCES submission (seq) ON DELETE CASCADE,
+    PRIMARY KEY (agent, category)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX latest_seq ON latest (seq);
 
 CREATE TABLE current (
     agent TEXT NOT NULL REFERENCES agent (id),

@@ -147,7 +147,8 @@ impl Store {
     /// Companies that have current figures, or had.
     pub(crate) async fn with_current(&self) -> Result<Vec<CompanyId>, StoreError> {
         self.read(move |db| {
-            let sql = "SELECT DISTINCT company FROM current JOIN submission USING (seq)";
+            let sql = "SELECT DISTINCT agent.company FROM current
+                       JOIN agent ON agent.id = current.agent";
             let mut rows = db.prepare_cached(sql)?;
             let rows = rows.query_map((), |row| row.get::<_, String>(0))?;
             rows.map(|id| company_id(id?)).collect()

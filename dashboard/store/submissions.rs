@@ -172,6 +172,7 @@ impl Store {
                 });
             }
             let seq = insert(db, &new, now)?;
+            make_latest(db, &new, seq)?;
             if new.counted {
                 make_current(db, &new, seq)?;
             }
@@ -184,8 +185,10 @@ impl Store {
     pub(crate) async fn current(&self, company: CompanyId) -> Result<Vec<Current>, StoreError> {
         self.read(move |db| {
             let sql = format!(
-                "SELECT {COLUMNS}, body FROM current JOIN submission USING (seq)
-                 WHERE company = ?1 ORDER BY submission.agent, submission.category"
+                "SELECT {COLUMNS}, body FROM agent
+                 CROSS JOIN current ON current.agent = agent.id
+                 CROSS JOIN submission ON submission.seq = current.seq
+                 WHERE agent.company = ?1 ORDER BY agent.id, current.category"
             );
             let mut rows = db.prepare_cached(&sql)?;
             let rows = rows.query_map([company.as_str()], |row| {
@@ -221,13 +224,14 @@ impl Store {
         .await
     }
 
-    /// The newest accepted submission of each agent and category of a company, backfill included.
+    /// The last accepted submission of each agent and category of a company, backfill included.
     pub(crate) async fn latest_of_each(&self, company: CompanyId) -> Result<Vec<Row>, StoreError> {
         self.read(move |db| {
-            // SQLite gives the other columns of the row that holds the maximum.
             let sql = format!(
-                "SELECT {COLUMNS}, max(to_ms) FROM submission WHERE company = ?1
-                 GROUP BY agent, category ORDER BY agent, category"
+                "SELECT {COLUMNS} FROM agent
+                 CROSS JOIN latest ON latest.agent = agent.id
+                 CROSS JOIN submission ON submission.seq = latest.seq
+                 WHERE agent.company = ?1 ORDER BY agent.id, latest.category"
             );
             let mut rows = db.prepare_cached(&sql)?;
             let rows = rows.query_map([company.as_str()], raw)?;
@@ -264,6 +268,15 @@ fn insert(db: &Connection, new: &NewSubmission, now: Timestamp) -> Result<i64, S
         new.body.zstd
     ])?;
     Ok(db.last_insert_rowid())
+}
+
+fn make_latest(db: &Connection, new: &NewSubmission, seq: i64) -> Result<(), StoreError> {
+    let mut replace = db.prepare_cached(
+        "INSERT INTO latest (agent, category, seq) VALUES (?1, ?2, ?3)
+         ON CONFLICT (agent, category) DO UPDATE SET seq = excluded.seq",
+    )?;
+    replace.execute(params![new.agent.to_string(), new.category.path(), seq])?;
+    Ok(())
 }
 
 /// A live submission becomes current unless one of a later slot is.
@@ -314,6 +327,7 @@ fn stored(
         .transpose()
 }
 
+/// Joins that use it are CROSS, which in SQLite fixes their order: agents first, and never all submissions.
 const COLUMNS: &str = "submission.agent, submission.idx, submission.category, from_ms, to_ms, \
                        received_ms, delivery, counted, warnings";
 
