@@ -149,7 +149,7 @@ impl ConfigErrors {
         &self.problems
     }
 
-    /// The whole report as text, with colours for a terminal.
+    /// The whole report as lines of text, with colours for a terminal.
     #[must_use]
     pub fn render(&self, colour: bool) -> String {
         let renderer = if colour {
@@ -171,7 +171,7 @@ impl ConfigErrors {
             format!(", the first {} are shown", self.problems.len())
         };
         // Writing to a String cannot fail.
-        let _ = write!(text, "the configuration has {count} {noun}{shown}");
+        let _ = writeln!(text, "the configuration has {count} {noun}{shown}");
         text
     }
 
@@ -207,7 +207,7 @@ impl ConfigErrors {
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.render(false))
+        f.write_str(self.render(false).trim_end())
     }
 }
 
