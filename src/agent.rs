@@ -1,0 +1,418 @@
+//! The composition root: builds the parts, starts the two loops, owns reload, drain and shutdown.
+//!
+//! Start order: store, identity, ledger, status, then both loops; nothing here waits for the network. A
+//! reload replaces what the configuration says and keeps store, identity and everything waiting; a
+//! configuration that is refused changes nothing. Shutdown order: stop collecting, send what is ready within
+//! the grace period, write the `stop` leaf, close the store.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cms_attest::leaf::LeafKind;
+use cms_attest::origin::Origin;
+use cms_collectors::Host;
+use cms_spec::payload::build::Context;
+use jiff::SignedDuration;
+use sd_notify::NotifyState;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::clock::Clock;
+use crate::config::{Config, ConfigErrors};
+use crate::identity::{self, Identity, IdentityError, Machine};
+use crate::limits::PRUNE_EVERY;
+use crate::metrics::{self, Metrics};
+use crate::schedule::{self, Collecting, Source};
+use crate::status::{self, Nameplate, PartState, Status, error_chain};
+use crate::store::{LeafDraft, Sender, Store, StoreError, SubmissionRow};
+use crate::submit::Submitting;
+use crate::transport::tls::TlsFiles;
+use crate::transport::{Transport, TransportError};
+use crate::watchdog::{self, Pulse};
+
+/// What a running agent can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Read the configuration again.
+    Reload,
+    /// Drain and end.
+    Shutdown,
+}
+
+/// An agent that has everything it needs and has not started its loops.
+#[derive(Debug)]
+pub struct Agent {
+    config_path: PathBuf,
+    config: Config,
+    machine: Machine,
+    store: Store,
+    identity: Arc<Identity>,
+    origin: Origin,
+    clock: Clock,
+    status: Status,
+    metrics: Metrics,
+    pulse: Pulse,
+    sampled: Arc<Notify>,
+    accepted: Option<mpsc::Sender<SubmissionRow>>,
+}
+
+/// The tasks of one configuration; ended when dropped.
+struct Generation {
+    tasks: JoinSet<()>,
+}
+
+impl Agent {
+    /// Opens store and identity. Needs no network and starts nothing.
+    ///
+    /// # Errors
+    /// When the store or the keys cannot be used.
+    pub async fn open(
+        config_path: &Path,
+        config: Config,
+        clock: Clock,
+        accepted: Option<mpsc::Sender<SubmissionRow>>,
+    ) -> Result<Self, AgentError> {
+        let store = Store::open(&config.store.path).await?;
+        let machine = Machine::local(&clock.boot_id());
+        let directory = config.store.path.join("identity");
+        let identity = Arc::new(Identity::open(&directory, &machine, clock.now())?);
+        let origin = store
+            .origin(
+                config.company_id.clone(),
+                identity.agent_id().clone(),
+                clock.now(),
+            )
+            .await?;
+        let status = Status::new(nameplate(&config, &identity), clock.clone());
+        Ok(Self {
+            config_path: config_path.to_owned(),
+            config,
+            machine,
+            store,
+            identity,
+            origin,
+            clock,
+            status,
+            metrics: Metrics::new(),
+            pulse: Pulse::default(),
+            sampled: Arc::new(Notify::new()),
+            accepted,
+        })
+    }
+
+    /// Runs until it is told to shut down.
+    ///
+    /// # Errors
+    /// When the first configuration cannot be put to work. A later one that cannot is refused.
+    pub async fn run(mut self, mut control: mpsc::Receiver<Control>) -> Result<(), AgentError> {
+        self.event(
+            LeafKind::Start,
+            concat!("agent ", env!("CARGO_PKG_VERSION")),
+        )
+        .await?;
+        let _status_socket = self.serve_status();
+        let _watchdog = AbortOnDrop(tokio::spawn(watchdog::feed(
+            self.pulse.clone(),
+            self.clock.clone(),
+        )));
+        let mut generation = self.start()?;
+        tracing::info!(
+            company = %self.origin.company(),
+            agent_id = %self.origin.agent_id(),
+            dashboard = %self.config.dashboard.endpoint,
+            store = %self.store.path().display(),
+            sources = self.config.sources.len(),
+            "agent started"
+        );
+        watchdog::notify(&[NotifyState::Ready]);
+        while let Some(Control::Reload) = control.recv().await {
+            generation = self.reload(generation).await;
+        }
+        watchdog::notify(&[NotifyState::Stopping]);
+        self.shut_down(generation).await
+    }
+
+    fn start(&self) -> Result<Generation, AgentError> {
+        let mut submitting = self.submitting()?;
+        let host = self.host()?;
+        let sources: Vec<Source> = self
+            .config
+            .sources
+            .iter()
+            .map(|source| Source {
+                collector: source.registration.id,
+                settings: Arc::clone(&source.settings),
+            })
+            .collect();
+        let mut parts: Vec<String> = sources
+            .iter()
+            .map(|source| source.settings.name())
+            .collect();
+        parts.extend(["dashboard", "store", "metrics"].map(str::to_owned));
+        self.status.keep_only(&parts);
+        let collecting = Collecting {
+            host,
+            store: self.store.clone(),
+            status: self.status.clone(),
+            metrics: self.metrics.clone(),
+            clock: self.clock.clone(),
+            sampled: Arc::clone(&self.sampled),
+            pulse: self.pulse.clone(),
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(schedule::run(sources, collecting));
+        tasks.spawn(async move { submitting.run().await });
+        tasks.spawn(prune(
+            self.store.clone(),
+            self.clock.clone(),
+            self.config.store.clone(),
+        ));
+        if let Some(listen) = self.config.metrics_listen {
+            let (metrics, status, store) = (
+                self.metrics.clone(),
+                self.status.clone(),
+                self.store.clone(),
+            );
+            tasks.spawn(async move {
+                if let Err(error) = metrics::serve(listen, metrics, status.clone(), store).await {
+                    tracing::warn!(%listen, %error, "cannot serve metrics");
+                    status.set(
+                        "metrics",
+                        PartState::Failed,
+                        Some(format!("cannot listen on {listen}: {error}")),
+                    );
+                }
+            });
+        }
+        Ok(Generation { tasks })
+    }
+
+    /// Puts a changed configuration to work, or keeps the one at work when the new one is refused.
+    async fn reload(&mut self, running: Generation) -> Generation {
+        watchdog::notify(&[NotifyState::Reloading, monotonic_now()]);
+        let generation = match self.take_new_configuration().await {
+            Ok(()) => {
+                // Two generations never run side by side: they would tick and submit twice.
+                running.end().await;
+                match self.start() {
+                    Ok(generation) => {
+                        self.note_reload().await;
+                        generation
+                    }
+                    Err(error) => {
+                        tracing::error!(error = %error_chain(&error), "the configuration that was just checked cannot be started; correct it and reload");
+                        Generation {
+                            tasks: JoinSet::new(),
+                        }
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::error!(
+                    error,
+                    "the new configuration is refused, the old one stays at work"
+                );
+                running
+            }
+        };
+        watchdog::notify(&[NotifyState::Ready]);
+        generation
+    }
+
+    /// Takes the configuration file's new content if everything can be built from it; else nothing changes.
+    async fn take_new_configuration(&mut self) -> Result<(), String> {
+        let config = Config::load(&self.config_path, &hostname())
+            .map_err(|errors: ConfigErrors| errors.render(false))?;
+        if config.store.path != self.config.store.path {
+            return Err("store.path cannot be changed by a reload: restart the agent".to_owned());
+        }
+        if config.status_socket != self.config.status_socket {
+            return Err(
+                "status.socket cannot be changed by a reload: restart the agent".to_owned(),
+            );
+        }
+        let agent_id = self.identity.agent_id().clone();
+        let origin = self
+            .store
+            .origin(config.company_id.clone(), agent_id, self.clock.now())
+            .await;
+        let origin = origin.map_err(|error| error_chain(&error))?;
+        let old_config = std::mem::replace(&mut self.config, config);
+        let old_origin = std::mem::replace(&mut self.origin, origin);
+        if let Err(error) = self.submitting().and_then(|_| self.host()) {
+            self.config = old_config;
+            self.origin = old_origin;
+            return Err(error_chain(&error));
+        }
+        self.status.rename(nameplate(&self.config, &self.identity));
+        Ok(())
+    }
+
+    async fn note_reload(&self) {
+        tracing::info!(
+            sources = self.config.sources.len(),
+            "configuration reloaded"
+        );
+        if let Err(error) = self.event(LeafKind::Config, "configuration reloaded").await {
+            tracing::error!(error = %error_chain(&error), "the reload has no leaf");
+        }
+    }
+
+    async fn shut_down(self, generation: Generation) -> Result<(), AgentError> {
+        tracing::info!("stopping");
+        generation.end().await;
+        self.submitting()?.drain().await;
+        self.event(LeafKind::Stop, "stopped on request").await?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    fn submitting(&self) -> Result<Submitting, AgentError> {
+        let config = &self.config;
+        Ok(Submitting {
+            store: self.store.clone(),
+            identity: Arc::clone(&self.identity),
+            sender: Sender {
+                origin: self.origin.clone(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                site: config.site.clone(),
+            },
+            transport: Transport::new(&config.dashboard.endpoint, &tls_files(config))?,
+            api_key: config.dashboard.api_key.clone(),
+            context: Context {
+                energy: config.energy.clone(),
+            },
+            categories: config.categories(),
+            schedule: config.schedule.clone(),
+            status: self.status.clone(),
+            metrics: self.metrics.clone(),
+            clock: self.clock.clone(),
+            sampled: Arc::clone(&self.sampled),
+            pulse: self.pulse.clone(),
+            accepted: self.accepted.clone(),
+        })
+    }
+
+    fn host(&self) -> Result<Host, AgentError> {
+        let instance = self.machine.instance(self.origin.company())?;
+        Ok(Host::local(instance, self.config.site.clone()))
+    }
+
+    fn serve_status(&self) -> Option<AbortOnDrop> {
+        let path = &self.config.status_socket;
+        match status::listen(path) {
+            Ok(listener) => Some(AbortOnDrop(tokio::spawn(status::serve(
+                listener,
+                self.status.clone(),
+                self.store.clone(),
+            )))),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "no status socket; the status command will find no agent");
+                None
+            }
+        }
+    }
+
+    async fn event(&self, kind: LeafKind, note: &str) -> Result<(), StoreError> {
+        let moment = identity::moment(&self.clock, &self.config.dashboard.api_key);
+        self.store
+            .append_leaves(
+                self.origin.clone(),
+                moment,
+                vec![LeafDraft::event(kind, note)],
+            )
+            .await
+    }
+}
+
+impl Generation {
+    async fn end(mut self) {
+        self.tasks.shutdown().await;
+    }
+}
+
+/// The machine's name, which stands in for a site that is not configured.
+#[must_use]
+pub fn hostname() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// The instance id under which this machine reports for a company.
+///
+/// # Errors
+/// Never for a machine id that is text.
+pub fn local_host(config: &Config, clock: &Clock) -> Result<Host, AgentError> {
+    let instance = Machine::local(&clock.boot_id()).instance(&config.company_id)?;
+    Ok(Host::local(instance, config.site.clone()))
+}
+
+/// The certificate files that the configuration names.
+#[must_use]
+pub fn tls_files(config: &Config) -> TlsFiles {
+    let client = config.dashboard.client_identity.as_ref();
+    TlsFiles {
+        ca_file: config.dashboard.ca_file.clone(),
+        client_certificate: client.map(|files| (files.cert_file.clone(), files.key_file.clone())),
+    }
+}
+
+fn nameplate(config: &Config, identity: &Identity) -> Nameplate {
+    Nameplate {
+        company_id: config.company_id.to_string(),
+        agent_id: identity.agent_id().to_string(),
+        endpoint: config.dashboard.endpoint.to_string(),
+    }
+}
+
+/// Removes what is older than the retention, at the start and every hour.
+async fn prune(store: Store, clock: Clock, limits: crate::config::Store) {
+    let retention = SignedDuration::try_from(limits.retention).unwrap_or(SignedDuration::MAX);
+    loop {
+        let keep_from = clock.now().saturating_sub(retention);
+        if let Ok(keep_from) = keep_from {
+            for pruned in [
+                store.prune_samples(keep_from).await,
+                store.prune_bodies(keep_from).await,
+            ] {
+                if let Err(error) = pruned {
+                    tracing::error!(error = %error_chain(&error), "old data could not be removed");
+                }
+            }
+        }
+        tokio::time::sleep(PRUNE_EVERY).await;
+    }
+}
+
+/// What systemd wants to know with RELOADING=1.
+fn monotonic_now() -> NotifyState<'static> {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    NotifyState::MonotonicUsec(i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000)
+}
+
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Why an agent cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The keys cannot be used.
+    #[error("cannot use the agent's identity")]
+    Identity(#[from] IdentityError),
+    /// The machine has no usable id.
+    #[error("cannot name this instance")]
+    Instance(#[from] cms_spec::ids::NameError),
+    /// The store cannot be used.
+    #[error("cannot use the store")]
+    Store(#[from] StoreError),
+    /// The dashboard's address or certificates cannot be used.
+    #[error("cannot set up the way to the dashboard")]
+    Transport(#[from] TransportError),
+}

@@ -1,0 +1,198 @@
+//! `dashboard`: run or administer the reference dashboard. The only file besides `demo` that knows it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use cms_dashboard::key::Mode;
+use cms_dashboard::{Config, Server, admin};
+use cms_spec::CompanyId;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{CliError, ExitStatus, LogFormat, logs, print};
+use crate::clock::Clock;
+use crate::config::Log;
+
+/// Where the dashboard's configuration is when `--dashboard-config` does not say.
+const DEFAULT_CONFIG: &str = "/etc/cms-telemetry-agent/dashboard.toml";
+
+/// Runs or administers the reference dashboard.
+#[derive(Debug, Args)]
+pub(super) struct Dashboard {
+    /// The dashboard's configuration: listen, authority, tls_cert_file, tls_key_file, store.
+    #[arg(long, global = true, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    dashboard_config: PathBuf,
+
+    #[command(subcommand)]
+    command: DashboardCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum DashboardCommand {
+    /// Add or list companies.
+    #[command(subcommand)]
+    Company(CompanyCommand),
+    /// Make, list or revoke API keys.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Run the dashboard until SIGTERM or SIGINT.
+    Run,
+}
+
+#[derive(Debug, Subcommand)]
+enum CompanyCommand {
+    /// Add a company.
+    Add {
+        /// Its id, for example acme-corp.
+        id: CompanyId,
+        /// Its name on the public page; the id when not given.
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// List all companies.
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyCommand {
+    /// Make a key and print it. It is shown this once.
+    Create {
+        /// Whose key.
+        company: CompanyId,
+        /// What it is for, for example a site. Two keys of one label may be live, for rotation.
+        #[arg(long, default_value = "default")]
+        label: String,
+        /// Submissions under a test key are checked and kept but never count.
+        #[arg(long, value_enum, default_value_t = KeyMode::Live)]
+        mode: KeyMode,
+    },
+    /// List a company's keys.
+    List {
+        /// Whose keys.
+        company: CompanyId,
+    },
+    /// Refuse a key from its next request on.
+    Revoke {
+        /// The public id, as `key list` shows it.
+        id: String,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum KeyMode {
+    Live,
+    Test,
+}
+
+impl Dashboard {
+    pub(super) fn run(self, asked: Option<LogFormat>) -> Result<ExitStatus, CliError> {
+        let config = Config::load(&self.dashboard_config).map_err(|error| CliError::Failed {
+            status: ExitStatus::Config,
+            chain: crate::status::error_chain(&error),
+            hint: Some("name the file with --dashboard-config".to_owned()),
+        })?;
+        match self.command {
+            DashboardCommand::Company(command) => company(&config, command),
+            DashboardCommand::Key(command) => key(&config, command),
+            DashboardCommand::Run => serve(&config, asked),
+        }
+    }
+}
+
+fn company(config: &Config, command: CompanyCommand) -> Result<ExitStatus, CliError> {
+    match command {
+        CompanyCommand::Add { id, name } => {
+            let name = name.unwrap_or_else(|| id.to_string());
+            let company = admin::add_company(&config.store, &id, &name, Clock::system().now())
+                .map_err(problem)?;
+            print(&format!("{}  {}\n", company.id, company.name));
+        }
+        CompanyCommand::List => {
+            for company in admin::companies(&config.store).map_err(problem)? {
+                print(&format!(
+                    "{}  {}  since {}\n",
+                    company.id, company.name, company.created_at
+                ));
+            }
+        }
+    }
+    Ok(ExitStatus::Ok)
+}
+
+fn key(config: &Config, command: KeyCommand) -> Result<ExitStatus, CliError> {
+    let now = Clock::system().now();
+    match command {
+        KeyCommand::Create {
+            company,
+            label,
+            mode,
+        } => {
+            let mode = match mode {
+                KeyMode::Live => Mode::Live,
+                KeyMode::Test => Mode::Test,
+            };
+            let new =
+                admin::create_key(&config.store, &company, &label, mode, now).map_err(problem)?;
+            print(&format!("{}\n", new.key.reveal()));
+        }
+        KeyCommand::List { company } => {
+            for row in admin::keys(&config.store, &company).map_err(problem)? {
+                let state = row
+                    .revoked_at
+                    .map_or_else(|| "in use".to_owned(), |at| format!("revoked {at}"));
+                print(&format!(
+                    "{}  {}  {}  made {}  {state}\n",
+                    row.id,
+                    row.mode.word(),
+                    row.label,
+                    row.created_at
+                ));
+            }
+        }
+        KeyCommand::Revoke { id } => {
+            let row = admin::revoke_key(&config.store, &id, now).map_err(problem)?;
+            print(&format!("{} of {} is revoked\n", row.id, row.company));
+        }
+    }
+    Ok(ExitStatus::Ok)
+}
+
+fn problem(error: admin::AdminError) -> CliError {
+    CliError::Failed {
+        status: ExitStatus::Problem,
+        chain: crate::status::error_chain(&error),
+        hint: None,
+    }
+}
+
+fn serve(config: &Config, asked: Option<LogFormat>) -> Result<ExitStatus, CliError> {
+    logs::start(Log::default(), asked);
+    runtime()?.block_on(async {
+        let mut terminate =
+            signal(SignalKind::terminate()).map_err(|error| CliError::failed(&error))?;
+        let mut interrupt =
+            signal(SignalKind::interrupt()).map_err(|error| CliError::failed(&error))?;
+        let server = Server::bind(config, cms_dashboard::clock::system())
+            .map_err(|error| CliError::failed(&error))?;
+        tracing::info!(address = %server.local_addr(), "dashboard listens");
+        let shutdown = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        server
+            .run(shutdown)
+            .await
+            .map_err(|error| CliError::failed(&error))
+    })?;
+    Ok(ExitStatus::Ok)
+}
+
+/// The dashboard serves many agents at once, so it uses all processors.
+pub(super) fn runtime() -> Result<Runtime, CliError> {
+    Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::failed(&error))
+}

@@ -1,0 +1,176 @@
+//! `preview`: collect now and print the exact body that would be sent. Nothing is sent or stored.
+//!
+//! Where an agent has been running, its windows are read from the store, so that the 30-day averages are the
+//! real ones; what is collected now comes on top, in memory only.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use cms_collectors::{Host, Settings};
+use cms_spec::payload::build::{Context, Payload};
+use cms_spec::payload::{AgentInfo, Delivery, Envelope, Role, SCHEMA};
+use cms_spec::reading::Readings;
+use cms_spec::windows::Windows;
+use cms_spec::{Category, Slot};
+use tokio::time::sleep;
+
+use super::progress::Progress;
+use super::{CliError, ExitStatus, load, print, run};
+use crate::agent;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::store;
+
+/// How long two looks at a counter lie apart: long enough for a rate that means something.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+
+/// How often a source that works in the background is asked whether it is done.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
+/// A body names the ledger's index; a preview has none and is no leaf.
+const NO_SEQUENCE: u64 = 0;
+
+/// Collects now and prints the exact body that would be sent.
+#[derive(Debug, Args)]
+pub(super) struct Preview {
+    /// ghost-compute, model-efficiency, dark-data, heat-recovery or coverage-verification.
+    category: Category,
+
+    /// Print the exact bytes on one line instead of an indented form.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Preview {
+    pub(super) fn run(self, config_path: &Path) -> Result<ExitStatus, CliError> {
+        let config = load(config_path)?;
+        run::runtime()?.block_on(self.collect_and_print(&config))
+    }
+
+    async fn collect_and_print(self, config: &Config) -> Result<ExitStatus, CliError> {
+        let clock = Clock::system();
+        let host = agent::local_host(config, &clock).map_err(|error| CliError::failed(&error))?;
+        let mut windows = if config.store.path.join("store.db").exists() {
+            store::read_windows(&config.store.path).unwrap_or_default()
+        } else {
+            Windows::default()
+        };
+        let mut progress = Progress::new("collecting");
+        for source in &config.sources {
+            // Coverage compares with everything that reports, so it needs a look at every source.
+            let wanted = source.registration.category == self.category
+                || self.category == Category::CoverageVerification;
+            if wanted {
+                collect(
+                    source.registration.id,
+                    &source.settings,
+                    &host,
+                    &clock,
+                    &mut windows,
+                    &mut progress,
+                )
+                .await?;
+            }
+        }
+        progress.finish();
+        let now = clock.now();
+        let slot = Slot {
+            start: config.schedule.cadence(self.category).slot_at(now).start,
+            end: now,
+        };
+        let closed = windows
+            .close(self.category, slot)
+            .map_err(|nothing| CliError::Failed {
+                status: ExitStatus::Problem,
+                chain: format!(
+                    "there is nothing to say for {}: {}",
+                    self.category, nothing.reason
+                ),
+                hint: Some(
+                    "switch on a source for it in the configuration; `check` shows all sources"
+                        .to_owned(),
+                ),
+            })?;
+        let agent = AgentInfo {
+            agent_id: agent_id(config),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            site: Some(config.site.clone()),
+            role: Role::Node,
+            slot,
+            sequence: NO_SEQUENCE,
+            delivery: Delivery::Live,
+            schema: SCHEMA.to_owned(),
+        };
+        let payload = Payload::build(
+            closed,
+            &Context {
+                energy: config.energy.clone(),
+            },
+        );
+        let bytes = payload.canonical(&config.company_id, agent).into_bytes();
+        print(&if self.json {
+            String::from_utf8_lossy(&bytes).into_owned()
+        } else {
+            indented(&bytes)?
+        });
+        print("\n");
+        Ok(ExitStatus::Ok)
+    }
+}
+
+/// Ticks a source until it has given all that it has: two looks for counters, to the end for a scan.
+async fn collect(
+    collector_id: &str,
+    settings: &Arc<dyn Settings>,
+    host: &Host,
+    clock: &Clock,
+    windows: &mut Windows,
+    progress: &mut Progress,
+) -> Result<(), CliError> {
+    let name = settings.name();
+    let failed = |error: &dyn std::error::Error| {
+        CliError::failed(error).hint(&format!("the source is {name}; `check` says more"))
+    };
+    let mut collector = settings.open(host).map_err(|error| failed(&error))?;
+    let mut looks = 0;
+    loop {
+        let mut readings = Readings::default();
+        collector
+            .collect(clock.now(), &mut readings)
+            .await
+            .map_err(|error| failed(&error))?;
+        let taken = !readings.is_empty();
+        let has_counters = readings.has_values();
+        if taken {
+            windows.observe(&readings.stamp(collector_id, clock.now(), &clock.boot_id()));
+            looks += 1;
+        }
+        if (taken && !has_counters) || looks == 2 {
+            return Ok(());
+        }
+        let doing = collector
+            .progress()
+            .unwrap_or_else(|| "collecting".to_owned());
+        progress.say(&format!("{name}: {doing}"));
+        sleep(if has_counters {
+            BETWEEN_LOOKS
+        } else {
+            ASK_AGAIN
+        })
+        .await;
+    }
+}
+
+/// The id of the agent that has run here, if one has.
+fn agent_id(config: &Config) -> String {
+    let path = config.store.path.join("identity").join("agent-id");
+    std::fs::read_to_string(path).map_or_else(|_| "preview".to_owned(), |id| id.trim().to_owned())
+}
+
+fn indented(bytes: &[u8]) -> Result<String, CliError> {
+    serde_json::from_slice::<Envelope>(bytes)
+        .and_then(|envelope| serde_json::to_string_pretty(&envelope))
+        .map_err(|error| CliError::failed(&error))
+}

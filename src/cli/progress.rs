@@ -1,0 +1,44 @@
+//! A line on the terminal for whatever lasts longer than two seconds.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Nothing is shown for work that is done sooner.
+const SHOW_AFTER: Duration = Duration::from_secs(2);
+
+/// How often the line is drawn; by looks of the caller, not by a thread.
+const LOOKS_PER_SECOND: u8 = 10;
+
+/// A progress line that appears when the work takes long. Nothing is drawn unless standard error is a terminal.
+#[derive(Debug)]
+pub(super) struct Progress {
+    bar: ProgressBar,
+}
+
+impl Progress {
+    pub(super) fn new(what: &str) -> Self {
+        let bar = ProgressBar::hidden();
+        bar.set_style(
+            ProgressStyle::with_template("{spinner} {msg} ({elapsed})")
+                .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+        );
+        bar.set_message(what.to_owned());
+        Self { bar }
+    }
+
+    /// Says what is going on now.
+    pub(super) fn say(&mut self, what: &str) {
+        self.bar.set_message(what.to_owned());
+        if self.bar.is_hidden() && self.bar.elapsed() > SHOW_AFTER {
+            let target = indicatif::ProgressDrawTarget::stderr_with_hz(LOOKS_PER_SECOND);
+            self.bar.set_draw_target(target);
+        }
+        self.bar.tick();
+    }
+
+    /// Takes the line away.
+    pub(super) fn finish(self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,74 @@
+//! `run`: the daemon. Signals become what the agent is told; everything else is the agent's.
+
+use std::path::Path;
+
+use clap::Args;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::{CliError, ExitStatus, LogFormat, load, logs};
+use crate::agent::{Agent, Control};
+use crate::clock::Clock;
+use crate::limits::{BLOCKING_KEEP_ALIVE, BLOCKING_THREADS};
+
+/// Runs the agent until SIGTERM or SIGINT; SIGHUP reads the configuration again.
+#[derive(Debug, Args)]
+pub(super) struct Run {}
+
+impl Run {
+    pub(super) fn run(
+        self,
+        config_path: &Path,
+        asked: Option<LogFormat>,
+    ) -> Result<ExitStatus, CliError> {
+        let config = load(config_path)?;
+        logs::start(config.log, asked);
+        let runtime = runtime()?;
+        let outcome = runtime.block_on(async {
+            let control = signals().map_err(|error| CliError::failed(&error))?;
+            let agent = Agent::open(config_path, config, Clock::system(), None)
+                .await
+                .map_err(|error| {
+                    CliError::failed(&error).hint("`check` shows what stands in the way")
+                })?;
+            agent
+                .run(control)
+                .await
+                .map_err(|error| CliError::failed(&error))
+        });
+        // A collector that hangs in the kernel must not keep a stopped agent alive.
+        runtime.shutdown_background();
+        outcome.map(|()| ExitStatus::Ok)
+    }
+}
+
+/// One thread for both loops, and a few for collectors that block.
+pub(super) fn runtime() -> Result<Runtime, CliError> {
+    Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_keep_alive(BLOCKING_KEEP_ALIVE)
+        .build()
+        .map_err(|error| CliError::failed(&error))
+}
+
+fn signals() -> std::io::Result<mpsc::Receiver<Control>> {
+    let (told, control) = mpsc::channel(1);
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        loop {
+            let what = tokio::select! {
+                _ = hangup.recv() => Control::Reload,
+                _ = terminate.recv() => Control::Shutdown,
+                _ = interrupt.recv() => Control::Shutdown,
+            };
+            if told.send(what).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(control)
+}

@@ -1,0 +1,69 @@
+//! Every bound of the agent with the reason for its number.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+/// Requests that may wait for the store's thread. Each is one tick or one step of a submission; a fleet of
+/// sources ticking at once stays below it, and a stuck disk makes callers wait instead of filling memory.
+pub const STORE_QUEUE: usize = 64;
+
+/// Longest answer of a dashboard that is read. Acceptances are a few hundred bytes, problems a few thousand.
+pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// How long one attempt may take, connection included. Slow links send a body of 1 MB in this time.
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a connection may take to be set up.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The first pause after a failed attempt.
+pub const RETRY_FIRST: Duration = Duration::from_millis(500);
+
+/// The longest pause between two attempts; the number of attempts has no limit.
+pub const RETRY_CEILING: Duration = Duration::from_secs(15 * 60);
+
+/// A submission older than this is no longer live (specification, section X).
+pub const LIVE_FOR: SignedDuration = SignedDuration::from_mins(30);
+
+/// Every n-th send is taken from the backlog even while live submissions wait, so that neither starves.
+pub const BACKLOG_SHARE: u64 = 4;
+
+/// Largest spread of the agents of a fleet after the end of a slot.
+pub const SLOT_JITTER_MAX: Duration = Duration::from_secs(90);
+
+/// Most slots of one category that are marked as missed at a start: 90 days of five-minute slots.
+pub const MISSED_SLOTS_MAX: usize = 90 * 288;
+
+/// The submit loop looks up at least this often, so that a step of the clock is noticed.
+pub const SUBMIT_WAKE: Duration = Duration::from_secs(15);
+
+/// How often the supervisor checks the sources and the store.
+pub const SUPERVISE_EVERY: Duration = Duration::from_secs(10);
+
+/// A loop that made no progress for this long is stuck; the watchdog is not fed any more.
+pub const PROGRESS_WITHIN: Duration = Duration::from_secs(45);
+
+/// The second tick of a source comes this soon after the first, so that counters make amounts at once.
+pub const SECOND_TICK: Duration = Duration::from_millis(500);
+
+/// First pause before a failed source is opened again.
+pub const REOPEN_FIRST: Duration = Duration::from_secs(5);
+
+/// Longest pause before a failed source is opened again.
+pub const REOPEN_CEILING: Duration = Duration::from_secs(10 * 60);
+
+/// How long a shutdown may take to send what is ready.
+pub const DRAIN_GRACE: Duration = Duration::from_secs(10);
+
+/// Threads for collectors that block. A hung source keeps one until the kernel lets it go.
+pub const BLOCKING_THREADS: usize = 16;
+
+/// How often old readings and bodies are removed.
+pub const PRUNE_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// Longest status answer that the `status` command reads.
+pub const STATUS_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// How long an idle thread for collectors stays: longer than the usual interval, so that a tick finds one.
+pub const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(120);

@@ -1,0 +1,354 @@
+//! What the agent says about itself: one state for each part, served on a local socket.
+//!
+//! Parts write here, nobody reads decisions from here. The set of states is closed, and each carries since
+//! when it holds, how often the part has failed, and the last error in words.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixListener;
+
+use crate::clock::Clock;
+use crate::store::{OutboxCounts, Store, SubmissionRow};
+
+/// Submissions shown by `status`; more are in the store.
+const RECENT_ROWS: u32 = 20;
+
+/// The shared board that parts write their state on. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Status {
+    board: Arc<Mutex<Board>>,
+    clock: Clock,
+}
+
+/// Where a part stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PartState {
+    /// This host has no such thing; an answer, not a fault.
+    Absent,
+    /// Working with loss, and heals itself.
+    Degraded,
+    /// Needs a person.
+    Failed,
+    /// Working.
+    Ok,
+    /// Not yet known.
+    #[default]
+    Starting,
+    /// Ended.
+    Stopped,
+    /// Ending.
+    Stopping,
+}
+
+/// One part of the agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Its name, for example `compute/host`.
+    pub name: String,
+    /// Where it stands.
+    pub state: PartState,
+    /// Since when.
+    pub since: Timestamp,
+    /// When it last did its work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_ok: Option<Timestamp>,
+    /// How often it has failed since the start.
+    pub errors: u64,
+    /// What went wrong last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// What it is doing, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// Everything that `status` shows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The agent's version.
+    pub version: String,
+    /// The company that it reports for.
+    pub company_id: String,
+    /// Its own id.
+    pub agent_id: String,
+    /// Where it submits to.
+    pub endpoint: String,
+    /// When it was started.
+    pub started_at: Timestamp,
+    /// When this was said.
+    pub at: Timestamp,
+    /// The worst state of all parts.
+    pub state: PartState,
+    /// Each part.
+    pub parts: Vec<Part>,
+    /// How many submissions are in each state.
+    pub outbox: OutboxCounts,
+    /// The newest submissions, newest first.
+    pub recent: Vec<SubmissionRow>,
+    /// When each category is submitted next.
+    pub next_slots: BTreeMap<String, Timestamp>,
+    /// Bytes of the store on disk.
+    pub store_bytes: u64,
+    /// What the dashboard countersigns; this version asks for none.
+    pub receipts: String,
+}
+
+/// What does not change while the agent runs.
+#[derive(Clone, Debug)]
+pub struct Nameplate {
+    /// The company that it reports for.
+    pub company_id: String,
+    /// Its own id.
+    pub agent_id: String,
+    /// Where it submits to.
+    pub endpoint: String,
+}
+
+#[derive(Debug)]
+struct Board {
+    nameplate: Nameplate,
+    started_at: Timestamp,
+    parts: BTreeMap<String, Part>,
+    next_slots: BTreeMap<String, Timestamp>,
+}
+
+impl Status {
+    /// An empty board.
+    #[must_use]
+    pub fn new(nameplate: Nameplate, clock: Clock) -> Self {
+        let board = Board {
+            nameplate,
+            started_at: clock.now(),
+            parts: BTreeMap::new(),
+            next_slots: BTreeMap::new(),
+        };
+        Self {
+            board: Arc::new(Mutex::new(board)),
+            clock,
+        }
+    }
+
+    /// Says where submissions go, after a reload.
+    pub fn rename(&self, nameplate: Nameplate) {
+        self.with(|board, _| board.nameplate = nameplate);
+    }
+
+    /// A part did its work.
+    pub fn ok(&self, name: &str, detail: Option<String>) {
+        self.change(name, PartState::Ok, None, detail);
+    }
+
+    /// A part is in this state; an error is counted and kept.
+    pub fn set(&self, name: &str, state: PartState, error: Option<String>) {
+        self.change(name, state, error, None);
+    }
+
+    /// Forgets parts that a reload has removed.
+    pub fn keep_only(&self, names: &[String]) {
+        self.with(|board, _| {
+            board
+                .parts
+                .retain(|name, _| names.iter().any(|kept| kept == name))
+        });
+    }
+
+    /// Says when a category is submitted next.
+    pub fn next_slot(&self, category: &str, at: Timestamp) {
+        self.with(|board, _| {
+            board.next_slots.insert(category.to_owned(), at);
+        });
+    }
+
+    /// Each part as it stands.
+    #[must_use]
+    pub fn parts(&self) -> Vec<Part> {
+        self.with(|board, _| board.parts.values().cloned().collect())
+    }
+
+    /// Everything, with what the store adds. A store that cannot be read is a failed part, not an error.
+    pub async fn snapshot(&self, store: &Store) -> Snapshot {
+        let (outbox, recent) = match (
+            store.outbox_counts().await,
+            store.recent_submissions(RECENT_ROWS).await,
+        ) {
+            (Ok(counts), Ok(recent)) => (counts, recent),
+            (Err(error), _) | (_, Err(error)) => {
+                self.set("store", PartState::Failed, Some(error_chain(&error)));
+                (OutboxCounts::default(), Vec::new())
+            }
+        };
+        let store_bytes = store.size_bytes();
+        self.with(|board, now| {
+            let parts: Vec<Part> = board.parts.values().cloned().collect();
+            Snapshot {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                company_id: board.nameplate.company_id.clone(),
+                agent_id: board.nameplate.agent_id.clone(),
+                endpoint: board.nameplate.endpoint.clone(),
+                started_at: board.started_at,
+                at: now,
+                state: worst(&parts),
+                parts,
+                outbox,
+                recent,
+                next_slots: board.next_slots.clone(),
+                store_bytes,
+                receipts: "none".to_owned(),
+            }
+        })
+    }
+
+    fn change(&self, name: &str, state: PartState, error: Option<String>, detail: Option<String>) {
+        self.with(|board, now| {
+            let part = board.parts.entry(name.to_owned()).or_insert_with(|| Part {
+                name: name.to_owned(),
+                state,
+                since: now,
+                last_ok: None,
+                errors: 0,
+                last_error: None,
+                detail: None,
+            });
+            if part.state != state {
+                part.state = state;
+                part.since = now;
+            }
+            if state == PartState::Ok {
+                part.last_ok = Some(now);
+            }
+            if error.is_some() {
+                part.errors += 1;
+                part.last_error = error;
+            }
+            part.detail = detail.or_else(|| part.detail.take());
+        });
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Board, Timestamp) -> T) -> T {
+        // The board has no invariant that a panic could break, so a poisoned lock is still good.
+        let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+        work(&mut board, self.clock.now())
+    }
+}
+
+/// Serves the snapshot as one line of JSON to whoever connects.
+///
+/// # Errors
+/// When the socket cannot be made.
+pub fn listen(path: &Path) -> io::Result<UnixListener> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+    Ok(listener)
+}
+
+/// Answers on the socket until the task is dropped.
+pub async fn serve(listener: UnixListener, status: Status, store: Store) {
+    loop {
+        let Ok((mut connection, _)) = listener.accept().await else {
+            continue;
+        };
+        let snapshot = status.snapshot(&store).await;
+        if let Ok(mut line) = serde_json::to_vec(&snapshot) {
+            line.push(b'\n');
+            if let Err(error) = connection.write_all(&line).await {
+                tracing::debug!(%error, "a status reader left early");
+            }
+        }
+    }
+}
+
+/// An error with all its sources on one line.
+#[must_use]
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn worst(parts: &[Part]) -> PartState {
+    let rank = |state: PartState| match state {
+        PartState::Absent | PartState::Ok => 0,
+        PartState::Starting => 1,
+        PartState::Stopped | PartState::Stopping => 2,
+        PartState::Degraded => 3,
+        PartState::Failed => 4,
+    };
+    parts
+        .iter()
+        .map(|part| part.state)
+        .max_by_key(|&state| rank(state))
+        .map_or(PartState::Starting, |state| {
+            if state == PartState::Absent {
+                PartState::Ok
+            } else {
+                state
+            }
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status() -> Status {
+        let nameplate = Nameplate {
+            company_id: "acme-corp".to_owned(),
+            agent_id: "a".to_owned(),
+            endpoint: "https://localhost/api/v1".to_owned(),
+        };
+        Status::new(nameplate, Clock::system())
+    }
+
+    #[test]
+    fn since_moves_only_when_the_state_changes() {
+        let status = status();
+        status.set("store", PartState::Degraded, Some("first".to_owned()));
+        let first = status.parts()[0].clone();
+        status.set("store", PartState::Degraded, Some("second".to_owned()));
+        let second = status.parts()[0].clone();
+        assert_eq!(first.since, second.since);
+        assert_eq!(
+            (second.errors, second.last_error.as_deref()),
+            (2, Some("second"))
+        );
+        status.ok("store", None);
+        let healed = status.parts()[0].clone();
+        assert_eq!((healed.state, healed.errors), (PartState::Ok, 2));
+        assert!(healed.since >= second.since);
+    }
+
+    #[test]
+    fn the_worst_part_decides_and_absence_is_no_fault() {
+        let status = status();
+        status.set("rapl", PartState::Absent, None);
+        assert_eq!(worst(&status.parts()), PartState::Ok);
+        status.ok("store", None);
+        assert_eq!(worst(&status.parts()), PartState::Ok);
+        status.set("dashboard", PartState::Failed, Some("401".to_owned()));
+        assert_eq!(worst(&status.parts()), PartState::Failed);
+    }
+}

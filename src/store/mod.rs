@@ -1,0 +1,305 @@
+//! The store: everything the agent must not lose, in one SQLite database under `store.path`.
+//!
+//! # Contract
+//! - One writer: a thread owns the connection, and every change is one transaction with `synchronous=FULL`.
+//!   When a call returns, its change survives SIGKILL and power loss.
+//! - A sample is written together with the window blocks and the carry that it changed, so that a restart
+//!   continues where the last committed tick stopped ([`samples`]).
+//! - Leaf, body and outbox row of a submission are one transaction, before anything is signed or sent
+//!   ([`outbox`]). A scheduled slot has exactly one leaf: a unique index says so ([`ledger`]).
+//! - Opening never deletes anything. A database of a later version is refused, not changed.
+//!
+//! # Tables
+//! ```text
+//! meta    key -> value                             identity of the ledger, carry of the windows
+//! tick    id, bucket, body                         samples of open buckets, JSON, one row each
+//! raw     bucket, part -> ticks, body              samples of sealed buckets, JSON lines, zstd
+//! block   bucket -> body                           window sums of all instances, columns, zstd
+//! epoch   epoch -> origin                          the ledgers of this agent, the newest is written to
+//! leaf    epoch, idx -> kind, slot, record, hash   the ledger; never deleted
+//! body    epoch, idx -> bytes                      canonical bytes of submissions, zstd
+//! outbox  epoch, idx -> state, attempts, ...       where each submission stands
+//! ```
+//! A bucket is a quarter of an hour, numbered from the Unix epoch. Times are milliseconds since the epoch.
+
+pub mod ledger;
+pub mod outbox;
+pub mod samples;
+mod schema;
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use cms_spec::windows::Windows;
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::limits::STORE_QUEUE;
+
+pub use ledger::{LeafDraft, Moment};
+pub use outbox::{Enqueued, OutboxCounts, Sender, Submission, SubmissionRow};
+
+/// The agent's store. Cheap to clone; all clones speak to one thread.
+#[derive(Clone)]
+pub struct Store {
+    requests: mpsc::Sender<Request>,
+    path: Arc<Path>,
+}
+
+/// What the store's thread owns.
+pub struct Inner {
+    connection: Connection,
+    windows: Windows,
+    unsaved: samples::Unsaved,
+    oldest_tick_bucket: i64,
+}
+
+type Request = Box<dyn FnOnce(&mut Inner) + Send>;
+
+impl Store {
+    /// Opens the database under `path`, making both where they are missing, and loads the windows.
+    ///
+    /// # Errors
+    /// When the directory or the database cannot be made, read or understood.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let path: Arc<Path> = Arc::from(path);
+        let (requests, mut queue) = mpsc::channel::<Request>(STORE_QUEUE);
+        let (opened, answer) = oneshot::channel();
+        let thread_path = Arc::clone(&path);
+        thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || {
+                let mut inner = match Inner::open(&thread_path) {
+                    Ok(inner) => inner,
+                    Err(error) => {
+                        drop(opened.send(Err(error)));
+                        return;
+                    }
+                };
+                drop(opened.send(Ok(())));
+                while let Some(request) = queue.blocking_recv() {
+                    request(&mut inner);
+                }
+                inner.close();
+            })
+            .map_err(StoreError::StartThread)?;
+        answer.await.map_err(|_| StoreError::Stopped)??;
+        Ok(Self { requests, path })
+    }
+
+    /// Runs one piece of work on the store's thread.
+    ///
+    /// # Errors
+    /// What the work answers, or [`StoreError::Stopped`] when the thread has ended.
+    pub async fn call<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Inner) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (done, answer) = oneshot::channel();
+        let request: Request = Box::new(move |inner| drop(done.send(work(inner))));
+        self.requests
+            .send(request)
+            .await
+            .map_err(|_| StoreError::Stopped)?;
+        answer.await.map_err(|_| StoreError::Stopped)?
+    }
+
+    /// The directory that the store lives in.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Answers when the store's thread is alive and its database can be read.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.call(|inner| {
+            inner
+                .connection
+                .query_row("SELECT 1", [], |_| Ok(()))
+                .map_err(|source| StoreError::Read {
+                    what: "the database",
+                    source,
+                })
+        })
+        .await
+    }
+
+    /// Reads a value of `meta`.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn meta(&self, key: &'static str) -> Result<Option<String>, StoreError> {
+        self.call(move |inner| schema::meta(&inner.connection, key))
+            .await
+    }
+
+    /// Writes a value of `meta`.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn set_meta(&self, key: &'static str, value: String) -> Result<(), StoreError> {
+        self.call(move |inner| schema::set_meta(&inner.connection, key, &value))
+            .await
+    }
+
+    /// Bytes of the database and its write-ahead log on disk.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        ["store.db", "store.db-wal"]
+            .iter()
+            .filter_map(|name| fs::metadata(self.path.join(name)).ok())
+            .map(|metadata| metadata.len())
+            .sum()
+    }
+}
+
+impl Inner {
+    fn open(path: &Path) -> Result<Self, StoreError> {
+        make_directory(path)?;
+        let mut connection = schema::open(&path.join("store.db"))?;
+        let (windows, oldest_tick_bucket) = samples::load(&mut connection)?;
+        outbox::recover(&connection)?;
+        Ok(Self {
+            connection,
+            windows,
+            unsaved: samples::Unsaved::default(),
+            oldest_tick_bucket,
+        })
+    }
+
+    fn close(self) {
+        if let Err(error) = self
+            .connection
+            .pragma_update(None, "wal_checkpoint", "TRUNCATE")
+        {
+            tracing::debug!(%error, "the write-ahead log stays for the next start");
+        }
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner").finish_non_exhaustive()
+    }
+}
+
+/// Reads the windows of a store that an agent may be using, without changing anything.
+///
+/// # Errors
+/// When there is no store or it cannot be read.
+pub fn read_windows(path: &Path) -> Result<Windows, StoreError> {
+    let mut connection = schema::open_to_read(&path.join("store.db"))?;
+    Ok(samples::load(&mut connection)?.0)
+}
+
+/// Makes the store's directory for the agent's eyes only; an existing one keeps its owner and is narrowed.
+///
+/// # Errors
+/// When it cannot be made or is no directory.
+fn make_directory(path: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::MakeDirectory {
+        path: path.to_owned(),
+        source,
+    };
+    if path.is_dir() {
+        let mode = fs::metadata(path).map_err(failed)?.permissions().mode();
+        if mode & 0o077 != 0 {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(failed)?;
+        }
+        return Ok(());
+    }
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(failed)
+}
+
+/// Why the store could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Bytes in the database make no sense.
+    #[error("{what} in the store cannot be understood: {found}")]
+    Decode {
+        /// What was read.
+        what: &'static str,
+        /// What is wrong with it.
+        found: String,
+    },
+    /// A value could not be put into its stored form.
+    #[error("cannot encode {what} for the store: {found}")]
+    Encode {
+        /// What was to be written.
+        what: &'static str,
+        /// What is wrong with it.
+        found: String,
+    },
+    /// Another version wrote it.
+    #[error(
+        "the store {} has version {found}, this agent knows up to {known}: install the newer agent again or choose another store.path",
+        path.display()
+    )]
+    Later {
+        /// The database.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// The directory is not usable.
+    #[error("cannot use {} as the store's directory (store.path)", path.display())]
+    MakeDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The database cannot be opened.
+    #[error("cannot open the store {}", path.display())]
+    Open {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// A read failed.
+    #[error("cannot read {what} from the store")]
+    Read {
+        /// What was to be read.
+        what: &'static str,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// The thread could not be started.
+    #[error("cannot start the store's thread")]
+    StartThread(#[source] io::Error),
+    /// The thread has ended.
+    #[error("the store has been closed")]
+    Stopped,
+    /// A write failed; nothing of it was kept.
+    #[error("cannot write {what} to the store")]
+    Write {
+        /// What was to be written.
+        what: &'static str,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+}

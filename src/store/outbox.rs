@@ -1,0 +1,509 @@
+//! The outbox: where each submission stands on its way to the dashboard.
+//!
+//! ```text
+//! pending --> in_flight --> accepted
+//!    ^            |-------> rejected   the dashboard will never take it; kept, shown, not sent again
+//!    `------------'                    deferred: network, 429, 5xx; no limit on attempts
+//! ```
+//! A [`Submission`] can only be made by [`Store::enqueue`] or read back from the database, so that nothing
+//! is ever signed or sent that is not on disk with its leaf.
+
+use cms_attest::digest::Digest;
+use cms_attest::leaf::{Body, LeafKind};
+use cms_attest::origin::Origin;
+use cms_spec::payload::build::Payload;
+use cms_spec::payload::{AgentInfo, Delivery, Role, SCHEMA};
+use cms_spec::{Category, Slot};
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::ledger::{self, LeafDraft, Moment, from_ms, parse_origin, to_sql};
+use super::samples::{compress, decompress};
+use super::{Inner, Store, StoreError};
+use crate::limits::LIVE_FOR;
+
+/// A submission that is on disk with its leaf: the bytes to sign and to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submission {
+    origin: Origin,
+    index: u64,
+    category: Category,
+    slot: Slot,
+    leaf: Digest,
+    body: Vec<u8>,
+}
+
+/// What [`Store::enqueue`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Enqueued {
+    /// The slot had its leaf already; nothing was changed.
+    AlreadyThere,
+    /// It is on disk now.
+    New(Box<Submission>),
+}
+
+/// Who submits; goes into the body beside the figures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// The log that the submission's leaf goes into.
+    pub origin: Origin,
+    /// The agent's version.
+    pub version: String,
+    /// Where it stands.
+    pub site: String,
+}
+
+/// How many submissions are in each state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct OutboxCounts {
+    /// To be sent, or sent again.
+    pub pending: u64,
+    /// Taken by the dashboard.
+    pub accepted: u64,
+    /// Refused for good.
+    pub rejected: u64,
+}
+
+/// A submission as `status` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SubmissionRow {
+    /// Its category.
+    pub category: Category,
+    /// The slot that it closes.
+    pub slot: Slot,
+    /// Its leaf's index.
+    pub index: u64,
+    /// pending, in_flight, accepted or rejected.
+    pub state: String,
+    /// How often it was sent.
+    pub attempts: u64,
+    /// What the dashboard or the network answered last.
+    pub answer: Option<String>,
+}
+
+impl Submission {
+    /// The log that holds its leaf.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The index of its leaf.
+    #[must_use]
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// Its category.
+    #[must_use]
+    pub fn category(&self) -> Category {
+        self.category
+    }
+
+    /// The slot that it closes.
+    #[must_use]
+    pub fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// The hash of its leaf.
+    #[must_use]
+    pub fn leaf(&self) -> Digest {
+        self.leaf
+    }
+
+    /// The exact bytes.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Whether it is still live at this moment.
+    #[must_use]
+    pub fn delivery(&self, now: Timestamp) -> Delivery {
+        if now.duration_since(self.slot.end) > LIVE_FOR {
+            Delivery::Backfill
+        } else {
+            Delivery::Live
+        }
+    }
+}
+
+impl Store {
+    /// Writes leaf, body and outbox row of a payload in one transaction.
+    ///
+    /// # Errors
+    /// When the database cannot be written; then nothing of it was.
+    pub async fn enqueue(
+        &self,
+        sender: Sender,
+        moment: Moment,
+        payload: Payload,
+    ) -> Result<Enqueued, StoreError> {
+        self.call(move |inner| inner.enqueue(&sender, &moment, payload))
+            .await
+    }
+
+    /// The submission to send next, marked as in flight: the newest live one, or the oldest of the backlog.
+    ///
+    /// # Errors
+    /// When the database cannot be read or written.
+    pub async fn take_next(
+        &self,
+        now: Timestamp,
+        backlog_first: bool,
+    ) -> Result<Option<Submission>, StoreError> {
+        self.call(move |inner| inner.take_next(now, backlog_first))
+            .await
+    }
+
+    /// Records that the dashboard took a submission.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn mark_accepted(
+        &self,
+        submission: &Submission,
+        now: Timestamp,
+        answer: String,
+    ) -> Result<(), StoreError> {
+        self.mark(submission, "accepted", now, answer).await
+    }
+
+    /// Records that a submission must be sent again.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn mark_deferred(
+        &self,
+        submission: &Submission,
+        now: Timestamp,
+        reason: String,
+    ) -> Result<(), StoreError> {
+        self.mark(submission, "pending", now, reason).await
+    }
+
+    /// Records that the dashboard will never take a submission. It is kept for a person.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn mark_rejected(
+        &self,
+        submission: &Submission,
+        now: Timestamp,
+        reason: String,
+    ) -> Result<(), StoreError> {
+        self.mark(submission, "rejected", now, reason).await
+    }
+
+    /// How many submissions are in each state.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn outbox_counts(&self) -> Result<OutboxCounts, StoreError> {
+        self.call(|inner| counts(&inner.connection)).await
+    }
+
+    /// The newest submissions, newest first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn recent_submissions(
+        &self,
+        rows_max: u32,
+    ) -> Result<Vec<SubmissionRow>, StoreError> {
+        self.call(move |inner| inner.recent(rows_max)).await
+    }
+
+    /// Removes bodies of accepted submissions of slots that ended before `keep_from`.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn prune_bodies(&self, keep_from: Timestamp) -> Result<usize, StoreError> {
+        self.call(move |inner| {
+            inner
+                .connection
+                .execute(
+                    "DELETE FROM body WHERE (epoch, idx) IN
+                     (SELECT epoch, idx FROM outbox WHERE state = 'accepted' AND slot_end < ?1)",
+                    [keep_from.as_millisecond()],
+                )
+                .map_err(|source| StoreError::Write {
+                    what: "the pruned bodies",
+                    source,
+                })
+        })
+        .await
+    }
+
+    async fn mark(
+        &self,
+        submission: &Submission,
+        state: &'static str,
+        now: Timestamp,
+        answer: String,
+    ) -> Result<(), StoreError> {
+        let (epoch, index) = (submission.origin.epoch(), submission.index);
+        self.call(move |inner| {
+            inner
+                .connection
+                .prepare_cached(
+                    "UPDATE outbox SET state = ?3, updated_at = ?4, answer = ?5 WHERE epoch = ?1 AND idx = ?2",
+                )
+                .and_then(|mut update| {
+                    update.execute(params![
+                        to_sql(epoch),
+                        to_sql(index),
+                        state,
+                        now.as_millisecond(),
+                        answer
+                    ])
+                })
+                .map(drop)
+                .map_err(|source| StoreError::Write { what: "a submission's state", source })
+        })
+        .await
+    }
+}
+
+impl Inner {
+    fn enqueue(
+        &mut self,
+        sender: &Sender,
+        moment: &Moment,
+        payload: Payload,
+    ) -> Result<Enqueued, StoreError> {
+        let failed = |source| StoreError::Write {
+            what: "a submission",
+            source,
+        };
+        let (category, slot) = (payload.category(), payload.slot());
+        let epoch = sender.origin.epoch();
+        let transaction = self.connection.transaction().map_err(failed)?;
+        if ledger::slot_is_taken(&transaction, Some((category, slot)))? {
+            return Ok(Enqueued::AlreadyThere);
+        }
+        let index = ledger::next_index(&transaction, epoch)?;
+        let late = moment.now.duration_since(slot.end) > LIVE_FOR;
+        let agent = AgentInfo {
+            agent_id: sender.origin.agent_id().as_str().to_owned(),
+            version: sender.version.clone(),
+            site: Some(sender.site.clone()),
+            role: Role::Node,
+            slot,
+            sequence: index,
+            delivery: if late {
+                Delivery::Backfill
+            } else {
+                Delivery::Live
+            },
+            schema: SCHEMA.to_owned(),
+        };
+        let body = payload
+            .canonical(sender.origin.company(), agent)
+            .into_bytes();
+        let draft = LeafDraft {
+            kind: LeafKind::Submission,
+            slot: Some((category, slot)),
+            body: Some(Body::of(&body)),
+            note: None,
+        };
+        let leaf = ledger::append(&transaction, &sender.origin, moment, draft)?;
+        transaction
+            .execute(
+                "INSERT INTO body(epoch, idx, bytes) VALUES (?1, ?2, ?3)",
+                params![to_sql(epoch), to_sql(index), compress(&body)?],
+            )
+            .map_err(failed)?;
+        transaction
+            .execute(
+                "INSERT INTO outbox(epoch, idx, category, slot_start, slot_end, state, updated_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, 'pending', ?6)",
+                params![
+                    to_sql(epoch),
+                    to_sql(index),
+                    category.path(),
+                    slot.start.as_millisecond(),
+                    slot.end.as_millisecond(),
+                    moment.now.as_millisecond()
+                ],
+            )
+            .map_err(failed)?;
+        transaction.commit().map_err(failed)?;
+        let (origin, leaf) = (sender.origin.clone(), leaf.hash());
+        Ok(Enqueued::New(Box::new(Submission {
+            origin,
+            index,
+            category,
+            slot,
+            leaf,
+            body,
+        })))
+    }
+
+    fn take_next(
+        &mut self,
+        now: Timestamp,
+        backlog_first: bool,
+    ) -> Result<Option<Submission>, StoreError> {
+        let failed = |source| StoreError::Read {
+            what: "the next submission",
+            source,
+        };
+        let live_from = (now - LIVE_FOR).as_millisecond();
+        let live = "SELECT epoch, idx FROM outbox WHERE state = 'pending' AND slot_end >= ?1 ORDER BY slot_end DESC, idx DESC LIMIT 1";
+        let backlog = "SELECT epoch, idx FROM outbox WHERE state = 'pending' AND slot_end < ?1 ORDER BY slot_end, idx LIMIT 1";
+        let order = if backlog_first {
+            [backlog, live]
+        } else {
+            [live, backlog]
+        };
+        for query in order {
+            let found = self
+                .connection
+                .prepare_cached(query)
+                .and_then(|mut select| {
+                    select
+                        .query_row([live_from], |row| {
+                            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+                        })
+                        .optional()
+                })
+                .map_err(failed)?;
+            if let Some((epoch, index)) = found {
+                return self.take(epoch, index).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    fn take(&mut self, epoch: i64, index: i64) -> Result<Submission, StoreError> {
+        let failed = |source| StoreError::Write {
+            what: "a submission's state",
+            source,
+        };
+        self.connection
+            .prepare_cached(
+                "UPDATE outbox SET state = 'in_flight', attempts = attempts + 1 WHERE epoch = ?1 AND idx = ?2",
+            )
+            .and_then(|mut update| update.execute([epoch, index]))
+            .map_err(failed)?;
+        let (place, leaf, bytes, origin) = self
+            .connection
+            .prepare_cached(
+                "SELECT o.category, o.slot_start, o.slot_end, l.hash, b.bytes, e.origin FROM outbox o
+                 JOIN leaf l USING (epoch, idx) JOIN body b USING (epoch, idx) JOIN epoch e USING (epoch)
+                 WHERE o.epoch = ?1 AND o.idx = ?2",
+            )
+            .and_then(|mut select| {
+                select.query_row([epoch, index], |row| {
+                    let place = (row.get::<_, String>(0)?, row.get(1)?, row.get(2)?);
+                    Ok((place, row.get::<_, Vec<u8>>(3)?, row.get::<_, Vec<u8>>(4)?, row.get::<_, String>(5)?))
+                })
+            })
+            .map_err(|source| StoreError::Read { what: "a submission", source })?;
+        let leaf = leaf
+            .try_into()
+            .map(Digest::from_bytes)
+            .map_err(|_| StoreError::Decode {
+                what: "a leaf's hash",
+                found: "it has not 32 bytes".to_owned(),
+            })?;
+        Ok(Submission {
+            origin: parse_origin(&origin)?,
+            index: index.unsigned_abs(),
+            category: parse_category(&place.0)?,
+            slot: Slot {
+                start: from_ms(place.1)?,
+                end: from_ms(place.2)?,
+            },
+            leaf,
+            body: decompress(&bytes)?,
+        })
+    }
+
+    fn recent(&self, rows_max: u32) -> Result<Vec<SubmissionRow>, StoreError> {
+        let failed = |source| StoreError::Read {
+            what: "recent submissions",
+            source,
+        };
+        let read = |row: &Row<'_>| {
+            Ok((
+                row.get::<_, String>(0)?,
+                row.get::<_, i64>(1)?,
+                row.get::<_, i64>(2)?,
+                row.get::<_, i64>(3)?,
+                row.get::<_, String>(4)?,
+                row.get::<_, i64>(5)?,
+                row.get::<_, Option<String>>(6)?,
+            ))
+        };
+        let mut select = self
+            .connection
+            .prepare_cached(
+                "SELECT category, slot_start, slot_end, idx, state, attempts, answer FROM outbox
+                 ORDER BY epoch DESC, idx DESC LIMIT ?1",
+            )
+            .map_err(failed)?;
+        let rows = select.query_map([rows_max], read).map_err(failed)?;
+        rows.map(|row| {
+            let (category, start, end, index, state, attempts, answer) = row.map_err(failed)?;
+            Ok(SubmissionRow {
+                category: parse_category(&category)?,
+                slot: Slot {
+                    start: from_ms(start)?,
+                    end: from_ms(end)?,
+                },
+                index: index.unsigned_abs(),
+                state,
+                attempts: attempts.unsigned_abs(),
+                answer,
+            })
+        })
+        .collect()
+    }
+}
+
+/// What was in flight when the agent died may or may not have arrived: it is sent again, and counted once.
+pub(super) fn recover(connection: &Connection) -> Result<(), StoreError> {
+    connection
+        .execute(
+            "UPDATE outbox SET state = 'pending' WHERE state = 'in_flight'",
+            [],
+        )
+        .map(drop)
+        .map_err(|source| StoreError::Write {
+            what: "submissions in flight",
+            source,
+        })
+}
+
+fn counts(connection: &Connection) -> Result<OutboxCounts, StoreError> {
+    let failed = |source| StoreError::Read {
+        what: "the outbox",
+        source,
+    };
+    let mut select = connection
+        .prepare_cached("SELECT state, count(*) FROM outbox GROUP BY state")
+        .map_err(failed)?;
+    let mut rows = select.query([]).map_err(failed)?;
+    let mut counts = OutboxCounts::default();
+    while let Some(row) = rows.next().map_err(failed)? {
+        let count = row.get::<_, i64>(1).map_err(failed)?.unsigned_abs();
+        match row.get::<_, String>(0).map_err(failed)?.as_str() {
+            "accepted" => counts.accepted += count,
+            "rejected" => counts.rejected += count,
+            _ => counts.pending += count,
+        }
+    }
+    Ok(counts)
+}
+
+fn parse_category(text: &str) -> Result<Category, StoreError> {
+    text.parse().map_err(
+        |error: cms_spec::category::UnknownCategory| StoreError::Decode {
+            what: "a category",
+            found: error.to_string(),
+        },
+    )
+}

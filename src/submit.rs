@@ -1,0 +1,561 @@
+//! The submitting loop: closes slots, puts submissions into the outbox, and sends them until they are taken.
+//!
+//! Each scheduled slot ends in exactly one leaf: a submission, or a gap that says why there is none. Nothing
+//! is signed or sent that is not on disk with its leaf. Attempts have no limit, only pauses. Never touches a
+//! sensor: what it says comes out of the store.
+
+mod due;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cms_spec::payload::Delivery;
+use cms_spec::payload::build::{Context, Payload};
+use cms_spec::{Category, CompanyId, Slot};
+use jiff::SignedDuration;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, sleep};
+
+use crate::backoff::Backoff;
+use crate::clock::Clock;
+use crate::config::{Schedule, SecretSource};
+use crate::identity::{self, Identity, IdentityError};
+use crate::limits::{BACKLOG_SHARE, DRAIN_GRACE, RETRY_CEILING, RETRY_FIRST, SUBMIT_WAKE};
+use crate::metrics::Metrics;
+use crate::status::{PartState, Status, error_chain};
+use crate::store::{Enqueued, LeafDraft, Sender, Store, StoreError, Submission, SubmissionRow};
+use crate::transport::{Acceptance, SendError, Transport};
+use crate::watchdog::{Loop, Pulse};
+
+pub use due::{Due, jitter};
+
+/// The name under which `status` shows how submitting goes.
+const PART: &str = "dashboard";
+
+/// Submissions sent in a row before slots are looked at again, so that a backlog never delays a slot.
+const SENDS_IN_A_ROW: usize = 32;
+
+/// What the submit loop works with.
+#[derive(Debug)]
+pub struct Submitting {
+    /// Where submissions come from and go to.
+    pub store: Store,
+    /// Who signs.
+    pub identity: Arc<Identity>,
+    /// Who speaks, in every body.
+    pub sender: Sender,
+    /// How the dashboard is reached.
+    pub transport: Transport,
+    /// Where the API key is.
+    pub api_key: SecretSource,
+    /// What turns energy into cost and carbon.
+    pub context: Context,
+    /// The categories that have a source.
+    pub categories: Vec<Category>,
+    /// How often each is submitted.
+    pub schedule: Schedule,
+    /// Where states are shown.
+    pub status: Status,
+    /// Where attempts are counted.
+    pub metrics: Metrics,
+    /// The time.
+    pub clock: Clock,
+    /// Told by the collecting loop after each sample.
+    pub sampled: Arc<Notify>,
+    /// Where the loop shows that it is alive.
+    pub pulse: Pulse,
+    /// Told of each submission that was taken, if somebody listens. A full channel loses the news only.
+    pub accepted: Option<mpsc::Sender<SubmissionRow>>,
+}
+
+/// The state of the loop between two rounds.
+struct Round {
+    backoff: Backoff,
+    closed_until: Option<Instant>,
+    enrolment: Enrolment,
+    created_offset: SignedDuration,
+    sends: u64,
+    awaiting_first: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Enrolment {
+    /// The dashboard knows the agent's keys.
+    Done,
+    /// The dashboard has no enrolment; the signatures are for whoever verifies them later.
+    NotOffered,
+    Wanted,
+}
+
+/// What one attempt led to.
+enum Step {
+    /// Something was sent; there may be more.
+    Again,
+    /// Nothing waits, or the dashboard must be left alone for a while.
+    Rest,
+}
+
+impl Submitting {
+    /// Submits until the future is dropped.
+    pub async fn run(&mut self) {
+        let started_at = self.clock.now();
+        let mut round = Round::new();
+        self.status.set(PART, PartState::Starting, None);
+        loop {
+            self.pulse.beat(Loop::Submit, self.clock.boottime_ms());
+            if let Err(error) = self.close_due_slots(started_at, &mut round).await {
+                let error = error_chain(&error);
+                tracing::error!(error, "a slot could not be closed, it will be tried again");
+                self.status.set("store", PartState::Failed, Some(error));
+            }
+            let step = self.send_some(&mut round).await;
+            self.pulse.beat(Loop::Submit, self.clock.boottime_ms());
+            if matches!(step, Step::Rest) {
+                let pause = self.pause(&round).await;
+                if round.awaiting_first {
+                    tokio::select! {
+                        () = self.sampled.notified() => {}
+                        () = sleep(pause) => {}
+                    }
+                } else {
+                    sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    /// Sends what is ready within the grace period; the rest stays in the outbox.
+    pub async fn drain(&mut self) {
+        let mut round = Round::new();
+        let work = async { while matches!(self.send_some(&mut round).await, Step::Again) {} };
+        if tokio::time::timeout(DRAIN_GRACE, work).await.is_err() {
+            tracing::info!("some submissions stay in the outbox for the next start");
+        }
+    }
+
+    /// Gives every slot that has ended its leaf, and a new category its first submission at once.
+    async fn close_due_slots(
+        &self,
+        started_at: jiff::Timestamp,
+        round: &mut Round,
+    ) -> Result<(), StoreError> {
+        round.awaiting_first = false;
+        for &category in &self.categories {
+            let cadence = self.schedule.cadence(category);
+            let jitter = jitter(self.sender.origin.agent_id().as_str(), cadence);
+            let now = self.clock.now();
+            let last = self.store.last_slot(category).await?;
+            let due = Due::of(cadence, jitter, last.map(|last| last.end), started_at, now);
+            if !due.missed.is_empty() {
+                tracing::warn!(%category, slots = due.missed.len(), "slots were missed, each has its gap leaf");
+                let reason = "no submission was made within 30 minutes of the slot's end";
+                let gaps = due
+                    .missed
+                    .iter()
+                    .map(|&slot| LeafDraft::gap(category, slot, reason))
+                    .collect();
+                self.store
+                    .append_leaves(
+                        self.sender.origin.clone(),
+                        identity::moment(&self.clock, &self.api_key),
+                        gaps,
+                    )
+                    .await?;
+            }
+            for slot in due.ready {
+                if let Some(reason) = self.submit_slot(category, slot).await? {
+                    tracing::warn!(%category, reason, "nothing to submit for this slot");
+                    let gap = LeafDraft::gap(category, slot, &reason);
+                    self.store
+                        .append_leaves(
+                            self.sender.origin.clone(),
+                            identity::moment(&self.clock, &self.api_key),
+                            vec![gap],
+                        )
+                        .await?;
+                }
+            }
+            if !self
+                .store
+                .last_slot(category)
+                .await?
+                .is_some_and(|last| last.ever_submitted)
+            {
+                // A new agent does not wait up to a day to be seen: its first slot ends when it can speak.
+                let first = Slot {
+                    start: cadence.slot_at(now).start,
+                    end: now,
+                };
+                round.awaiting_first |= self.submit_slot(category, first).await?.is_some();
+            }
+            self.status.next_slot(category.path(), due.next);
+        }
+        Ok(())
+    }
+
+    /// Closes one slot into the outbox, or answers why there is nothing to say.
+    async fn submit_slot(
+        &self,
+        category: Category,
+        slot: Slot,
+    ) -> Result<Option<String>, StoreError> {
+        let closed = match self.store.close(category, slot).await? {
+            Ok(closed) => closed,
+            Err(nothing) => return Ok(Some(nothing.reason)),
+        };
+        let payload = Payload::build(closed, &self.context);
+        match self
+            .store
+            .enqueue(
+                self.sender.clone(),
+                identity::moment(&self.clock, &self.api_key),
+                payload,
+            )
+            .await?
+        {
+            Enqueued::AlreadyThere => {}
+            Enqueued::New(submission) => {
+                tracing::debug!(%category, index = submission.index(), bytes = submission.body().len(), "enqueued");
+            }
+        }
+        Ok(None)
+    }
+
+    async fn send_some(&self, round: &mut Round) -> Step {
+        for _ in 0..SENDS_IN_A_ROW {
+            self.pulse.beat(Loop::Submit, self.clock.boottime_ms());
+            match self.send_one(round).await {
+                Ok(Step::Again) => {}
+                Ok(Step::Rest) => return Step::Rest,
+                Err(error) => {
+                    let error = error_chain(&error);
+                    tracing::error!(error, "the outbox cannot be worked on");
+                    self.status.set("store", PartState::Failed, Some(error));
+                    return Step::Rest;
+                }
+            }
+        }
+        Step::Again
+    }
+
+    async fn send_one(&self, round: &mut Round) -> Result<Step, StoreError> {
+        if round
+            .closed_until
+            .is_some_and(|until| Instant::now() < until)
+        {
+            return Ok(Step::Rest);
+        }
+        let api_key = match self.api_key.read() {
+            Ok(key) => key,
+            Err(error) => {
+                let error = format!("{}: {}", error_chain(&error), error.hint());
+                self.rest(round, PartState::Failed, &error, None);
+                return Ok(Step::Rest);
+            }
+        };
+        if round.enrolment == Enrolment::Wanted && !self.enrol(round, api_key.expose()).await? {
+            return Ok(Step::Rest);
+        }
+        let backlog_first = round.sends % BACKLOG_SHARE == BACKLOG_SHARE - 1;
+        let now = self.clock.now();
+        let Some(submission) = self.store.take_next(now, backlog_first).await? else {
+            return Ok(Step::Rest);
+        };
+        round.sends += 1;
+        let delivery = submission.delivery(now);
+        let mut sent = self
+            .attempt(round, &submission, delivery, api_key.expose())
+            .await;
+        if let Ok(Err(SendError::Blocked(problem) | SendError::Rejected(problem))) = &sent {
+            // Each of these has one remedy that needs no person; it is tried once, right away.
+            match problem.error.as_str() {
+                "signature_in_future" | "signature_expired" => {
+                    round.created_offset = problem.server_time.duration_since(self.clock.now());
+                    tracing::warn!(offset = %round.created_offset, "this clock differs from the dashboard's; signatures follow the dashboard's");
+                    sent = self
+                        .attempt(round, &submission, delivery, api_key.expose())
+                        .await;
+                }
+                "stale" if delivery == Delivery::Live => {
+                    sent = self
+                        .attempt(round, &submission, Delivery::Backfill, api_key.expose())
+                        .await;
+                }
+                "key_unknown" if round.enrolment == Enrolment::Done => {
+                    round.enrolment = Enrolment::Wanted;
+                    self.store.set_meta("enrolled_at", String::new()).await?;
+                }
+                _ => {}
+            }
+        }
+        match sent {
+            Ok(Ok(acceptance)) => self.accept(round, &submission, &acceptance).await?,
+            Ok(Err(error)) => return self.refuse(round, &submission, error).await,
+            Err(error) => {
+                let error = error_chain(&error);
+                self.store
+                    .mark_deferred(&submission, now, error.clone())
+                    .await?;
+                self.rest(round, PartState::Failed, &error, None);
+                return Ok(Step::Rest);
+            }
+        }
+        Ok(Step::Again)
+    }
+
+    async fn attempt(
+        &self,
+        round: &Round,
+        submission: &Submission,
+        delivery: Delivery,
+        api_key: &str,
+    ) -> Result<Result<Acceptance, SendError>, IdentityError> {
+        let created = self.clock.now() + round.created_offset;
+        let request =
+            self.identity
+                .sign(submission, self.transport.endpoint(), created, delivery)?;
+        let sent = self.transport.send(&request, api_key).await;
+        let outcome = match &sent {
+            Ok(_) => "accepted",
+            Err(SendError::Blocked(_)) => "blocked",
+            Err(SendError::Deferred { .. } | SendError::NotThere { .. }) => "deferred",
+            Err(SendError::Rejected(_)) => "rejected",
+        };
+        self.metrics.send(submission.category(), outcome);
+        Ok(sent)
+    }
+
+    async fn accept(
+        &self,
+        round: &mut Round,
+        submission: &Submission,
+        acceptance: &Acceptance,
+    ) -> Result<(), StoreError> {
+        let answer = acceptance.answer();
+        let words = match (answer.duplicate, answer.warnings.is_empty()) {
+            (true, _) => "accepted before".to_owned(),
+            (false, true) => "accepted".to_owned(),
+            (false, false) => format!("accepted with warnings: {}", answer.warnings.join("; ")),
+        };
+        self.store
+            .mark_accepted(submission, self.clock.now(), words.clone())
+            .await?;
+        round.backoff.reset();
+        round.closed_until = None;
+        self.status.ok(
+            PART,
+            Some(format!(
+                "last accepted: {} #{}",
+                submission.category(),
+                submission.index()
+            )),
+        );
+        tracing::info!(
+            category = %submission.category(),
+            index = submission.index(),
+            slot_end = %submission.slot().end,
+            delivery = ?answer.delivery,
+            answer = words,
+            "submission accepted"
+        );
+        if let Some(listener) = &self.accepted {
+            let row = SubmissionRow {
+                category: submission.category(),
+                slot: submission.slot(),
+                index: submission.index(),
+                state: "accepted".to_owned(),
+                attempts: 1,
+                answer: Some(words),
+            };
+            if listener.try_send(row).is_err() {
+                tracing::debug!("nobody reads the news of accepted submissions");
+            }
+        }
+        Ok(())
+    }
+
+    async fn refuse(
+        &self,
+        round: &mut Round,
+        submission: &Submission,
+        error: SendError,
+    ) -> Result<Step, StoreError> {
+        let now = self.clock.now();
+        match error {
+            SendError::Rejected(problem) => {
+                let reason = problem.to_string();
+                tracing::error!(category = %submission.category(), index = submission.index(), reason, "the dashboard will not take this submission; it is kept for a person");
+                self.store
+                    .mark_rejected(submission, now, reason.clone())
+                    .await?;
+                self.status.set(PART, PartState::Failed, Some(reason));
+                Ok(Step::Again)
+            }
+            SendError::Blocked(problem) => {
+                let reason = problem.to_string();
+                self.store
+                    .mark_deferred(submission, now, reason.clone())
+                    .await?;
+                self.rest(round, PartState::Failed, &reason, None);
+                Ok(Step::Rest)
+            }
+            SendError::Deferred {
+                reason,
+                retry_after,
+            } => {
+                self.store
+                    .mark_deferred(submission, now, reason.clone())
+                    .await?;
+                self.rest(round, PartState::Degraded, &reason, retry_after);
+                Ok(Step::Rest)
+            }
+            SendError::NotThere { url } => {
+                let reason = format!("the dashboard has no {url}: check dashboard.endpoint");
+                self.store
+                    .mark_deferred(submission, now, reason.clone())
+                    .await?;
+                self.rest(round, PartState::Failed, &reason, None);
+                Ok(Step::Rest)
+            }
+        }
+    }
+
+    /// Enrols, and answers whether submissions can be sent now.
+    async fn enrol(&self, round: &mut Round, api_key: &str) -> Result<bool, StoreError> {
+        let known = self.store.meta("enrolled_at").await?;
+        if known.is_some_and(|at| at.starts_with(self.transport.endpoint().authority())) {
+            round.enrolment = Enrolment::Done;
+            return Ok(true);
+        }
+        match self.try_enrol(round, api_key).await {
+            Ok(()) => {
+                let words = format!(
+                    "{} at {}",
+                    self.transport.endpoint().authority(),
+                    self.clock.now()
+                );
+                self.store.set_meta("enrolled_at", words).await?;
+                tracing::info!(key_id = %self.identity.key_id(), "enrolled with the dashboard");
+                round.enrolment = Enrolment::Done;
+                Ok(true)
+            }
+            Err(SendError::NotThere { .. }) => {
+                tracing::info!(
+                    "this dashboard offers no enrolment; submissions are signed all the same"
+                );
+                round.enrolment = Enrolment::NotOffered;
+                Ok(true)
+            }
+            Err(SendError::Blocked(problem) | SendError::Rejected(problem)) => {
+                self.rest(
+                    round,
+                    PartState::Failed,
+                    &format!("cannot enrol: {problem}"),
+                    None,
+                );
+                Ok(false)
+            }
+            Err(SendError::Deferred {
+                reason,
+                retry_after,
+            }) => {
+                self.rest(
+                    round,
+                    PartState::Degraded,
+                    &format!("cannot enrol yet: {reason}"),
+                    retry_after,
+                );
+                Ok(false)
+            }
+        }
+    }
+
+    async fn try_enrol(&self, round: &mut Round, api_key: &str) -> Result<(), SendError> {
+        let answer = self.transport.challenge(api_key).await?;
+        let created = self.clock.now() + round.created_offset;
+        let enrolment = self
+            .identity
+            .sign_enrolment(
+                self.company(),
+                &self.sender.site,
+                self.transport.endpoint().authority(),
+                &answer.challenge,
+                created,
+            )
+            .map_err(|error| SendError::Deferred {
+                reason: error_chain(&error),
+                retry_after: None,
+            })?;
+        self.transport.enrol(enrolment, api_key).await.map(drop)
+    }
+
+    /// Leaves the dashboard alone for a while, and says why once for each new reason.
+    fn rest(
+        &self,
+        round: &mut Round,
+        state: PartState,
+        reason: &str,
+        retry_after: Option<Duration>,
+    ) {
+        let random = identity::random_bytes().map_or(0, u64::from_le_bytes);
+        let pause = round
+            .backoff
+            .next(random)
+            .max(retry_after.unwrap_or_default());
+        round.closed_until = Some(Instant::now() + pause);
+        let known = self
+            .status
+            .parts()
+            .into_iter()
+            .any(|part| part.name == PART && part.last_error.as_deref() == Some(reason));
+        if !known {
+            tracing::warn!(
+                reason,
+                "cannot submit now; everything is kept and will be sent"
+            );
+        }
+        self.status.set(PART, state, Some(reason.to_owned()));
+    }
+
+    /// How long nothing can be due.
+    async fn pause(&self, round: &Round) -> Duration {
+        let now = self.clock.now();
+        let mut pause = SUBMIT_WAKE;
+        for &category in &self.categories {
+            let cadence = self.schedule.cadence(category);
+            let jitter = jitter(self.sender.origin.agent_id().as_str(), cadence);
+            let next = cadence.slot_at(now - jitter).end + jitter;
+            let wait = next.duration_since(now).max(SignedDuration::ZERO);
+            pause = pause.min(Duration::try_from(wait).unwrap_or(pause));
+        }
+        if let Some(until) = round.closed_until {
+            let pending = self
+                .store
+                .outbox_counts()
+                .await
+                .is_ok_and(|counts| counts.pending > 0);
+            if pending || round.enrolment == Enrolment::Wanted {
+                pause = pause.min(until.saturating_duration_since(Instant::now()));
+            }
+        }
+        // Slots end at whole seconds: a short extra wait saves a second look just before one.
+        pause + Duration::from_millis(5)
+    }
+
+    fn company(&self) -> &CompanyId {
+        self.sender.origin.company()
+    }
+}
+
+impl Round {
+    fn new() -> Self {
+        Self {
+            backoff: Backoff::new(RETRY_FIRST, RETRY_CEILING),
+            closed_until: None,
+            enrolment: Enrolment::Wanted,
+            created_offset: SignedDuration::ZERO,
+            sends: 0,
+            awaiting_first: false,
+        }
+    }
+}

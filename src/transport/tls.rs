@@ -1,0 +1,156 @@
+//! The agent's TLS: version 1.3, verified, nothing else. The only file that names rustls.
+//!
+//! There is no option that turns verification off. A site with its own authority names it in
+//! `dashboard.ca_file`; then only that authority is trusted, not the system's.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+
+/// Largest certificate or key file; a system bundle of roots has 250 KB.
+const PEM_BYTES_MAX: u64 = 1024 * 1024;
+
+/// The files that a site gives its own authority and its client certificate in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Trusted instead of the system's roots.
+    pub ca_file: Option<PathBuf>,
+    /// Certificate and key that the agent shows.
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
+}
+
+/// Makes every connection of an HTTP client TLS 1.3, verified.
+///
+/// # Errors
+/// When a file cannot be read or holds something else, or when the system has no roots.
+pub fn secure(
+    client: reqwest::ClientBuilder,
+    files: &TlsFiles,
+) -> Result<reqwest::ClientBuilder, TlsError> {
+    Ok(client
+        .tls_backend_preconfigured(client_config(files)?)
+        .https_only(true))
+}
+
+fn client_config(files: &TlsFiles) -> Result<ClientConfig, TlsError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(TlsError::Build)?
+        .with_root_certificates(roots(files.ca_file.as_deref())?);
+    let mut config = match &files.client_certificate {
+        None => builder.with_no_client_auth(),
+        Some((certificate_file, key_file)) => builder
+            .with_client_auth_cert(certificates(certificate_file)?, private_key(key_file)?)
+            .map_err(|source| TlsError::ClientCertificate {
+                path: certificate_file.clone(),
+                source,
+            })?,
+    };
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    if let Some(path) = ca_file {
+        for certificate in certificates(path)? {
+            roots
+                .add(certificate)
+                .map_err(|source| TlsError::ClientCertificate {
+                    path: path.to_owned(),
+                    source,
+                })?;
+        }
+        return Ok(roots);
+    }
+    let native = rustls_native_certs::load_native_certs();
+    let (added, _) = roots.add_parsable_certificates(native.certs);
+    if added == 0 {
+        return Err(TlsError::NoSystemRoots);
+    }
+    Ok(roots)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let pem = read_bounded(path)?;
+    let certificates = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| TlsError::NotPem {
+            path: path.to_owned(),
+            found: error.to_string(),
+        })?;
+    if certificates.is_empty() {
+        let found = "there is no certificate in it".to_owned();
+        return Err(TlsError::NotPem {
+            path: path.to_owned(),
+            found,
+        });
+    }
+    Ok(certificates)
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(&read_bounded(path)?).map_err(|error| TlsError::NotPem {
+        path: path.to_owned(),
+        found: error.to_string(),
+    })
+}
+
+fn read_bounded(path: &Path) -> Result<Vec<u8>, TlsError> {
+    let failed = |source| TlsError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let length = fs::metadata(path).map_err(failed)?.len();
+    if length > PEM_BYTES_MAX {
+        let found = format!("it has {length} bytes, more than any certificate file");
+        return Err(TlsError::NotPem {
+            path: path.to_owned(),
+            found,
+        });
+    }
+    fs::read(path).map_err(failed)
+}
+
+/// Why TLS cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The library refused the protocol choice.
+    #[error("cannot set up TLS 1.3")]
+    Build(#[source] rustls::Error),
+    /// A certificate does not fit its purpose or its key.
+    #[error("cannot use the certificate in {}", path.display())]
+    ClientCertificate {
+        /// The file.
+        path: PathBuf,
+        /// What the library said.
+        source: rustls::Error,
+    },
+    /// No trust anchors.
+    #[error(
+        "this system has no root certificates: install the package ca-certificates or set dashboard.ca_file"
+    )]
+    NoSystemRoots,
+    /// The file holds something else.
+    #[error("{} is not a PEM file as expected: {found}", path.display())]
+    NotPem {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        found: String,
+    },
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
