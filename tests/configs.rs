@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use cms_telemetry_agent::config::{Config, example};
+use proptest::prelude::*;
 
 const HOSTNAME: &str = "test-host";
 
@@ -258,4 +259,32 @@ fn the_example_shows_the_defaults() {
             "metrics.listen",
         ]
     );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// Whatever an editor leaves behind, the answer is a configuration or a report, and never a panic.
+    #[test]
+    fn damage_is_reported(cuts in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..40, "[\\[\\]{}=\"'#.a-z0-9\n-]{0,6}"), 1..6)) {
+        let mut text = example();
+        for (at, length, put) in cuts {
+            let start = text.floor_char_boundary(at.index(text.len() + 1));
+            let end = text.floor_char_boundary((start + length).min(text.len()));
+            text.replace_range(start..end.max(start), &put);
+        }
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("config.toml");
+        for text in [text.clone(), text.replace("\n# ", "\n")] {
+            fs::write(&file, &text)?;
+            if let Err(errors) = Config::load(&file, HOSTNAME) {
+                prop_assert!(!errors.problems().is_empty());
+                for problem in errors.problems() {
+                    let place = problem.place();
+                    prop_assert!(place.is_some_and(|p| p.line <= text.lines().count() + 1), "{problem:?}");
+                }
+                prop_assert!(errors.to_string().contains("the configuration has"));
+            }
+        }
+    }
 }

@@ -1,0 +1,89 @@
+//! Nothing enqueued is lost and nothing is counted twice, whatever dies.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::site::{Site, wait_until};
+
+/// Kills in the ordinary test run; `CMS_STORY_KILLS` asks for more.
+const KILLS: u32 = 20;
+
+#[test]
+fn an_agent_without_its_dashboard_keeps_everything_and_catches_up() {
+    let site = Site::new();
+    let agent = site.start_agent();
+    wait_until("submissions to wait", || site.outbox().len() >= 8);
+    let waiting = site.outbox();
+    let dashboard = site.start_dashboard();
+    site.wait_until_all_accepted(waiting.len());
+    assert_eq!(agent.stop(), 0);
+    assert_eq!(dashboard.stop(), 0);
+    assert_same(&site);
+    assert!(waiting.keys().all(|key| site.accepted().contains_key(key)));
+}
+
+#[test]
+fn a_dashboard_that_dies_and_comes_back_gets_each_submission_once() {
+    let site = Site::new();
+    let agent = site.start_agent();
+    for _ in 0..4 {
+        let dashboard = site.start_dashboard();
+        let before = site.accepted().len();
+        wait_until("more to be accepted", || site.accepted().len() > before + 1);
+        dashboard.kill();
+    }
+    let _dashboard = site.start_dashboard();
+    agent.stop();
+    let agent = site.start_agent();
+    site.wait_until_all_accepted(8);
+    agent.stop();
+    assert_same(&site);
+}
+
+#[test]
+fn an_agent_killed_at_random_loses_nothing_and_repeats_nothing() {
+    let site = Site::new();
+    let _dashboard = site.start_dashboard();
+    let kills = std::env::var("CMS_STORY_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut enqueued = site.outbox();
+    for _ in 0..kills {
+        let agent = site.start_agent();
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        thread::sleep(Duration::from_millis(random % 1500));
+        agent.kill();
+        let now = site.outbox();
+        assert!(
+            enqueued.keys().all(|key| now.contains_key(key)),
+            "an enqueued submission is gone"
+        );
+        enqueued = now;
+    }
+    let agent = site.start_agent();
+    wait_until("a submission after the last kill", || {
+        site.outbox().len() > enqueued.len()
+    });
+    site.wait_until_all_accepted(enqueued.len());
+    assert_eq!(agent.stop(), 0);
+    let count = assert_same(&site);
+    println!("{kills} kills, {count} submissions, 0 lost, 0 twice");
+}
+
+/// What the agent holds as accepted is exactly what the dashboard holds, and the ledger has no hole.
+fn assert_same(site: &Site) -> usize {
+    let (outbox, accepted) = (site.outbox(), site.accepted());
+    let mut sent: Vec<_> = outbox.keys().collect();
+    let taken: Vec<_> = accepted.keys().collect();
+    sent.retain(|key| outbox[*key] == "accepted");
+    assert_eq!(sent, taken);
+    let leaves = site.leaf_indices();
+    assert_eq!(
+        leaves,
+        (0..leaves.len())
+            .map(|i| i64::try_from(i).unwrap())
+            .collect::<Vec<_>>()
+    );
+    taken.len()
+}

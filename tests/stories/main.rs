@@ -1,0 +1,18 @@
+//! Stories: the real program, the real dashboard, real TLS on loopback, told as a user meets them.
+//!
+//! Few and end to end; everything finer is tested where it lives.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "stories start the program under test and wait in real time"
+)]
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a story that cannot go on has failed"
+)]
+
+mod evaluate_the_product;
+mod lose_nothing;
+mod refuse_what_is_wrong;
+mod site;

@@ -1,0 +1,265 @@
+//! A site on loopback: a dashboard and an agent, each its own process, in a directory that removes itself.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, OpenFlags};
+use tempfile::TempDir;
+
+/// Longer than anything here takes on a busy machine; waiting ends as soon as the condition holds.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program under test.
+pub(crate) const AGENT: &str = env!("CARGO_BIN_EXE_cms-telemetry-agent");
+
+/// Files of a demo that has ended, to start its parts again one by one.
+pub(crate) struct Site {
+    directory: TempDir,
+}
+
+/// A process that is killed when the story ends.
+pub(crate) struct Running {
+    child: Child,
+    log: mpsc::Receiver<String>,
+}
+
+impl Site {
+    /// Lets `demo` write the files of an installation, and looks only at a few small files, so that scans
+    /// take no time.
+    pub(crate) fn new() -> Self {
+        let site = Self {
+            directory: tempfile::tempdir().unwrap(),
+        };
+        let output = agent(&[
+            "demo",
+            "--for",
+            "0s",
+            "--dir",
+            site.directory.path().to_str().unwrap(),
+        ]);
+        let toml = site.path("agent.toml");
+        let text = fs::read_to_string(&toml).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+        let files = site.path("files");
+        fs::create_dir(&files).unwrap();
+        fs::write(files.join("a"), [1; 10_000]).unwrap();
+        let head = text.split("\n[[storage.root]]").next().unwrap();
+        let coverage = text.split("\n[coverage]").nth(1).unwrap();
+        let text = format!(
+            "{head}\n[[storage.root]]\npath = \"{}\"\nname = \"files\"\ninterval = \"1m\"\n\n[coverage]{coverage}",
+            files.display()
+        );
+        let text = text
+            .replace("ghost_compute = \"5s\"", "ghost_compute = \"1s\"")
+            .replace("dark_data = \"10s\"", "dark_data = \"2s\"")
+            .replace(
+                "coverage_verification = \"10s\"",
+                "coverage_verification = \"3s\"",
+            );
+        fs::write(&toml, text).unwrap();
+        // The demo of no length may have submitted something: a story begins with nothing.
+        for store in ["agent", "dashboard"] {
+            let database = site.path(store).join(if store == "agent" {
+                "store.db"
+            } else {
+                "dashboard.sqlite"
+            });
+            assert!(database.exists(), "{}", database.display());
+        }
+        site
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(crate) fn start_dashboard(&self) -> Running {
+        let config = self.path("dashboard.toml");
+        let running = Running::start(&[
+            "dashboard",
+            "--dashboard-config",
+            config.to_str().unwrap(),
+            "run",
+        ]);
+        running.wait_for("dashboard listens");
+        running
+    }
+
+    pub(crate) fn start_agent(&self) -> Running {
+        let config = self.path("agent.toml");
+        let running = Running::start(&["--config", config.to_str().unwrap(), "run"]);
+        running.wait_for("agent started");
+        running
+    }
+
+    /// Runs a command of the agent on this site's configuration.
+    pub(crate) fn agent(&self, arguments: &[&str]) -> Output {
+        let config = self.path("agent.toml");
+        let mut all = vec!["--config", config.to_str().unwrap()];
+        all.extend(arguments);
+        agent(&all)
+    }
+
+    /// The port that the dashboard listens on.
+    pub(crate) fn port(&self) -> u16 {
+        let text = fs::read_to_string(self.path("dashboard.toml")).unwrap();
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("listen"))
+            .unwrap();
+        line.trim_end_matches('"')
+            .rsplit(':')
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap()
+    }
+
+    /// What the agent holds: `state` of each submission by epoch and index.
+    pub(crate) fn outbox(&self) -> BTreeMap<(i64, i64), String> {
+        rows(
+            &self.path("agent/store.db"),
+            "SELECT epoch, idx, state FROM outbox",
+        )
+    }
+
+    /// What the dashboard holds: the category of each submission by epoch and index.
+    pub(crate) fn accepted(&self) -> BTreeMap<(i64, i64), String> {
+        rows(
+            &self.path("dashboard/dashboard.sqlite"),
+            "SELECT epoch, idx, category FROM submission",
+        )
+    }
+
+    /// The indices of the agent's leaves, in order. All are in one epoch here.
+    pub(crate) fn leaf_indices(&self) -> Vec<i64> {
+        let leaves = rows(
+            &self.path("agent/store.db"),
+            "SELECT epoch, idx, kind FROM leaf ORDER BY epoch, idx",
+        );
+        leaves.into_keys().map(|(_, index)| index).collect()
+    }
+
+    /// Waits until nothing waits to be sent, and at least `count` submissions were accepted.
+    pub(crate) fn wait_until_all_accepted(&self, count: usize) {
+        wait_until("everything to be accepted", || {
+            let outbox = self.outbox();
+            outbox.len() >= count && outbox.values().all(|state| state == "accepted")
+        });
+    }
+}
+
+impl Running {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(AGENT)
+            .args(arguments)
+            .args(["--log-format", "json"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap());
+        let (say, log) = mpsc::sync_channel(100_000);
+        thread::spawn(move || {
+            for line in lines.lines().map_while(Result::ok) {
+                if say.try_send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, log }
+    }
+
+    /// Waits for a line of the log that contains `text`, and answers it.
+    pub(crate) fn wait_for(&self, text: &str) -> String {
+        let end = Instant::now() + PATIENCE;
+        let mut seen = String::new();
+        while let Ok(line) = self
+            .log
+            .recv_timeout(end.saturating_duration_since(Instant::now()))
+        {
+            if line.contains(text) {
+                return line;
+            }
+            seen.push_str(&line);
+            seen.push('\n');
+        }
+        panic!("no {text:?} in the log:\n{seen}");
+    }
+
+    /// SIGKILL: no chance to write anything.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub(crate) fn stop(mut self) -> i32 {
+        self.signal("-TERM");
+        let mut status = None;
+        wait_until("the process to stop", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.and_then(|status| status.code()).unwrap_or(-1)
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let status = Command::new("kill")
+            .args([signal, &self.child.id().to_string()])
+            .status();
+        assert!(status.unwrap().success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+pub(crate) fn agent(arguments: &[&str]) -> Output {
+    Command::new(AGENT)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+/// Waits for a condition, and fails when it does not come.
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn rows(database: &Path, query: &str) -> BTreeMap<(i64, i64), String> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let connection = Connection::open_with_flags(database, flags).unwrap();
+    connection.busy_timeout(PATIENCE).unwrap();
+    let mut select = connection.prepare(query).unwrap();
+    let mut rows = select.query([]).unwrap();
+    let mut found = BTreeMap::new();
+    while let Some(row) = rows.next().unwrap() {
+        let key = (row.get(0).unwrap(), row.get(1).unwrap());
+        assert_eq!(
+            found.insert(key, row.get(2).unwrap()),
+            None,
+            "{key:?} is there twice"
+        );
+    }
+    found
+}
