@@ -262,7 +262,7 @@ fn the_example_shows_the_defaults() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     /// Whatever an editor leaves behind, the answer is a configuration or a report, and never a panic.
     #[test]
