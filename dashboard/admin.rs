@@ -64,7 +64,9 @@ pub fn create_key(
 ) -> Result<NewKey, AdminError> {
     check_name(label)?;
     let db = open_plain(store)?;
-    known(&db, company)?;
+    if store::company(&db, company)?.is_none() {
+        return Err(AdminError::CompanyUnknown(company.clone()));
+    }
     let key = ApiKey::random(mode)?;
     if !store::create_key(&db, company, label, &key, LIVE_KEYS_MAX, now)? {
         return Err(AdminError::KeysLive(label.to_owned()));
@@ -86,7 +88,9 @@ pub fn create_key(
 /// When there is no such company, or the store fails.
 pub fn keys(store: &Path, company: &CompanyId) -> Result<Vec<KeyRow>, AdminError> {
     let db = open_plain(store)?;
-    known(&db, company)?;
+    if store::company(&db, company)?.is_none() {
+        return Err(AdminError::CompanyUnknown(company.clone()));
+    }
     Ok(store::keys(&db, company)?)
 }
 
@@ -97,13 +101,6 @@ pub fn keys(store: &Path, company: &CompanyId) -> Result<Vec<KeyRow>, AdminError
 pub fn revoke_key(store: &Path, id: &str, now: Timestamp) -> Result<KeyRow, AdminError> {
     store::revoke_key(&open_plain(store)?, id, now)?
         .ok_or_else(|| AdminError::KeyUnknown(id.to_owned()))
-}
-
-fn known(db: &rusqlite::Connection, company: &CompanyId) -> Result<(), AdminError> {
-    match store::company(db, company)? {
-        Some(_) => Ok(()),
-        None => Err(AdminError::CompanyUnknown(company.clone())),
-    }
 }
 
 fn check_name(name: &str) -> Result<(), AdminError> {

@@ -18,13 +18,13 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::clock::Clock;
-use crate::config::{Config, ConfigErrors};
+use crate::config::{Config, ConfigErrors, SecretSource};
 use crate::identity::{self, Identity, IdentityError, Machine};
 use crate::limits::PRUNE_EVERY;
 use crate::metrics::{self, Metrics};
 use crate::schedule::{self, Collecting, Source};
 use crate::status::{self, Nameplate, PartState, Status, error_chain};
-use crate::store::{LeafDraft, Sender, Store, StoreError, SubmissionRow};
+use crate::store::{LeafDraft, Removed, Sender, Store, StoreError, SubmissionRow};
 use crate::submit::Submitting;
 use crate::transport::tls::TlsFiles;
 use crate::transport::{Transport, TransportError};
@@ -162,11 +162,13 @@ impl Agent {
         let mut tasks = JoinSet::new();
         tasks.spawn(schedule::run(sources, collecting));
         tasks.spawn(async move { submitting.run().await });
-        tasks.spawn(prune(
-            self.store.clone(),
-            self.clock.clone(),
-            self.config.store.clone(),
-        ));
+        tasks.spawn(prune(Pruning {
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            limits: self.config.store.clone(),
+            origin: self.origin.clone(),
+            api_key: self.config.dashboard.api_key.clone(),
+        }));
         if let Some(listen) = self.config.metrics_listen {
             let (metrics, status, store) = (
                 self.metrics.clone(),
@@ -367,22 +369,50 @@ fn nameplate(config: &Config, identity: &Identity) -> Nameplate {
     }
 }
 
-/// Removes what is older than the retention, at the start and every hour.
-async fn prune(store: Store, clock: Clock, limits: crate::config::Store) {
-    let retention = SignedDuration::try_from(limits.retention).unwrap_or(SignedDuration::MAX);
+/// Removes what is too old at the start and every hour, and what makes the store too large.
+async fn prune(agent: Pruning) {
     loop {
-        let keep_from = clock.now().saturating_sub(retention);
-        if let Ok(keep_from) = keep_from {
-            for pruned in [
-                store.prune_samples(keep_from).await,
-                store.prune_bodies(keep_from).await,
-            ] {
-                if let Err(error) = pruned {
-                    tracing::error!(error = %error_chain(&error), "old data could not be removed");
-                }
-            }
+        if let Err(error) = agent.prune().await {
+            tracing::error!(error = %error_chain(&error), "old data could not be removed");
         }
         tokio::time::sleep(PRUNE_EVERY).await;
+    }
+}
+
+/// What retention works with.
+struct Pruning {
+    store: Store,
+    clock: Clock,
+    limits: crate::config::Store,
+    origin: Origin,
+    api_key: SecretSource,
+}
+
+impl Pruning {
+    async fn prune(&self) -> Result<(), StoreError> {
+        let retention =
+            SignedDuration::try_from(self.limits.retention).unwrap_or(SignedDuration::MAX);
+        if let Ok(keep_from) = self.clock.now().saturating_sub(retention) {
+            self.store.remove_before(keep_from).await?;
+        }
+        let removed = self.store.shrink_to(self.limits.bytes_max).await?;
+        if removed == Removed::default() {
+            return Ok(());
+        }
+        let note = format!(
+            "store.max_size reached: {} bodies of accepted submissions and {} quarters of an hour of samples removed before their time",
+            removed.bodies, removed.samples
+        );
+        tracing::error!(
+            bodies = removed.bodies,
+            samples = removed.samples,
+            "the store had reached store.max_size; the oldest raw data is gone"
+        );
+        let moment = identity::moment(&self.clock, &self.api_key);
+        let loss = LeafDraft::event(LeafKind::Loss, &note);
+        self.store
+            .append_leaves(self.origin.clone(), moment, vec![loss])
+            .await
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -248,9 +248,9 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory)?;
     }
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    // A socket of an agent that was killed is in the way; anything else is somebody's file.
+    if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
@@ -339,6 +339,18 @@ mod tests {
         let healed = status.parts()[0].clone();
         assert_eq!((healed.state, healed.errors), (PartState::Ok, 2));
         assert!(healed.since >= second.since);
+    }
+
+    #[tokio::test]
+    async fn a_file_in_the_place_of_the_socket_is_left_alone_and_an_old_socket_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("run").join("status.sock");
+        drop(listen(&path).unwrap());
+        drop(listen(&path).unwrap());
+        let file = directory.path().join("notes.txt");
+        fs::write(&file, "mine").unwrap();
+        assert!(listen(&file).is_err());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
     }
 
     #[test]

@@ -24,6 +24,7 @@
 
 pub mod ledger;
 pub mod outbox;
+pub mod retention;
 pub mod samples;
 mod schema;
 
@@ -43,6 +44,7 @@ use crate::limits::STORE_QUEUE;
 
 pub use ledger::{LeafDraft, Moment};
 pub use outbox::{Enqueued, OutboxCounts, Sender, Submission, SubmissionRow};
+pub use retention::Removed;
 
 /// The agent's store. Cheap to clone; all clones speak to one thread.
 #[derive(Clone)]

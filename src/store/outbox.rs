@@ -215,27 +215,6 @@ impl Store {
         self.call(move |inner| inner.recent(rows_max)).await
     }
 
-    /// Removes bodies of accepted submissions of slots that ended before `keep_from`.
-    ///
-    /// # Errors
-    /// When the database cannot be written.
-    pub async fn prune_bodies(&self, keep_from: Timestamp) -> Result<usize, StoreError> {
-        self.call(move |inner| {
-            inner
-                .connection
-                .execute(
-                    "DELETE FROM body WHERE (epoch, idx) IN
-                     (SELECT epoch, idx FROM outbox WHERE state = 'accepted' AND slot_end < ?1)",
-                    [keep_from.as_millisecond()],
-                )
-                .map_err(|source| StoreError::Write {
-                    what: "the pruned bodies",
-                    source,
-                })
-        })
-        .await
-    }
-
     async fn mark(
         &self,
         submission: &Submission,

@@ -10,7 +10,6 @@ use cms_spec::payload::build::Closed;
 use cms_spec::reading::Sample;
 use cms_spec::windows::{BUCKET, BUCKETS, BUCKETS_SPARE, Carry, Dirty, NothingToSay, Windows};
 use cms_spec::{Category, Slot};
-use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::{Inner, Store, StoreError, schema};
@@ -48,34 +47,6 @@ impl Store {
     ) -> Result<Result<Closed, NothingToSay>, StoreError> {
         self.call(move |inner| Ok(inner.windows.close(category, slot)))
             .await
-    }
-
-    /// Removes samples and blocks from before `keep_from`, and answers how many buckets went.
-    ///
-    /// # Errors
-    /// When the database cannot be written.
-    pub async fn prune_samples(&self, keep_from: Timestamp) -> Result<usize, StoreError> {
-        self.call(move |inner| {
-            let bucket = BUCKET.slot_at(keep_from).number(BUCKET);
-            let failed = |source| StoreError::Write {
-                what: "the pruned samples",
-                source,
-            };
-            let transaction = inner.connection.transaction().map_err(failed)?;
-            let raw = transaction
-                .execute("DELETE FROM raw WHERE bucket < ?1", [bucket])
-                .map_err(failed)?;
-            transaction
-                .execute("DELETE FROM block WHERE bucket < ?1", [bucket])
-                .map_err(failed)?;
-            transaction.commit().map_err(failed)?;
-            inner
-                .connection
-                .execute_batch("PRAGMA incremental_vacuum(256)")
-                .map_err(failed)?;
-            Ok(raw)
-        })
-        .await
     }
 }
 
