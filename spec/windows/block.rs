@@ -103,6 +103,11 @@ pub(super) fn read(windows: &mut Windows, bucket: i64, bytes: &[u8]) -> Result<(
         .collect::<Result<Vec<_>, BlockError>>()?;
 
     // Nothing fails from here on.
+    if windows.is_anchored
+        && !(windows.floor()..=windows.newest.unwrap_or(bucket)).contains(&bucket)
+    {
+        return Ok(());
+    }
     put(windows, bucket, instances);
     for (number, rows) in thermal {
         for source in windows.thermal.values_mut() {

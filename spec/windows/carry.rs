@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::instance::{Instance, SERIES};
 use super::series::{Last, Series};
 use super::thermal::Thermal;
-use super::{Dropped, Origins, Windows};
+use super::{Dropped, Origins, REWIND_AFTER, Windows};
 use crate::coverage::Baseline;
 use crate::dark::{AccessAnomaly, StorageScan};
 use crate::ghost::InstanceFacts;
@@ -22,6 +22,7 @@ use crate::provenance::{Origin, Quality};
 #[serde(default)]
 pub struct Carry {
     newest: Option<i64>,
+    too_old_in_a_row: u32,
     /// Boots and collectors, each once.
     names: Vec<String>,
     origins: BTreeMap<u16, Origin>,
@@ -135,6 +136,7 @@ pub(super) fn take(windows: &Windows) -> Carry {
         .collect();
     Carry {
         newest: windows.newest,
+        too_old_in_a_row: windows.too_old_in_a_row,
         names: names.list,
         origins: windows.origins.0.clone(),
         instances,
@@ -165,7 +167,12 @@ pub(super) fn put(windows: &mut Windows, carry: Carry) {
             })
         }))
     };
-    windows.newest = windows.newest.max(carry.newest);
+    let blocks_first = windows.newest.is_some();
+    if carry.newest.is_some() {
+        windows.newest = carry.newest;
+        windows.is_anchored = true;
+    }
+    windows.too_old_in_a_row = carry.too_old_in_a_row.min(REWIND_AFTER);
     windows.origins = Origins(carry.origins);
     for (subject, kept) in carry.instances {
         let instance = windows
@@ -194,7 +201,7 @@ pub(super) fn put(windows: &mut Windows, carry: Carry) {
         .collect();
     windows.baseline = carry.baseline;
     windows.dropped = carry.dropped;
-    if windows.newest.is_some() {
+    if blocks_first {
         windows.sweep();
     }
 }

@@ -145,6 +145,9 @@ impl Instance {
         let end = to.saturating_mul(BUCKET_MS);
         self.first_seen = self.first_seen.min(end);
         self.last_seen = self.last_seen.min(end);
+        for series in &mut self.series {
+            series.forget_after(end);
+        }
         let seen = self.last_seen.div_euclid(BUCKET_MS);
         !self.ring.is_empty() || seen >= from
     }

@@ -86,6 +86,8 @@ pub struct Windows {
     baseline: Option<(Baseline, Timestamp)>,
     origins: Origins,
     newest: Option<i64>,
+    /// Whether a sample or a carry has said where the window ends; a block alone may be of a clock ahead.
+    is_anchored: bool,
     too_old_in_a_row: u32,
     dropped: Dropped,
 }
@@ -227,7 +229,7 @@ impl Windows {
         block::write(self, bucket)
     }
 
-    /// Puts a kept block in place of what is known of its bucket.
+    /// Puts a kept block in place of what is known of its bucket. One outside of the window changes nothing.
     ///
     /// # Errors
     /// [`BlockError`] when the bytes are not a block; nothing is changed then.
@@ -275,6 +277,7 @@ impl Windows {
     /// Whether a sample of this bucket is inside the window; moves the window on when it is ahead.
     fn admit(&mut self, bucket: i64) -> bool {
         let newest = *self.newest.get_or_insert(bucket);
+        self.is_anchored = true;
         if bucket < self.floor() {
             self.too_old_in_a_row += 1;
             if self.too_old_in_a_row < REWIND_AFTER {
@@ -344,7 +347,8 @@ impl Windows {
                 self.dropped.excess += 1;
                 return;
             }
-            let source = self.thermal.entry(subject.clone()).or_default();
+            let fresh = || Thermal::new(entry.at);
+            let source = self.thermal.entry(subject.clone()).or_insert_with(fresh);
             source.observe(reading.quantity, reading.value, entry)
         } else {
             let at = entry.at;

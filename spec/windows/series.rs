@@ -96,6 +96,13 @@ impl Series {
         Some(((last.at, until), last.values[0].saturating_mul(length)))
     }
 
+    /// Forgets a reading of a time that has not come: the clock was ahead when it was taken.
+    pub(super) fn forget_after(&mut self, end: i64) {
+        if self.0.as_ref().is_some_and(|last| last.at > end) {
+            self.0 = None;
+        }
+    }
+
     pub(super) fn origin(&self) -> Option<u16> {
         self.0.as_ref()?.origin
     }

@@ -38,6 +38,13 @@ pub(super) struct Thermal {
 }
 
 impl Thermal {
+    pub(super) fn new(at: i64) -> Self {
+        Self {
+            last_seen: at,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn observe(
         &mut self,
         quantity: Quantity,
@@ -88,9 +95,11 @@ impl Thermal {
         let from = from.max(to.saturating_sub(day));
         self.ring
             .keep(from.saturating_mul(PER_BLOCK), to.saturating_mul(PER_BLOCK));
-        self.last_seen = self
-            .last_seen
-            .min(to.saturating_mul(THERMAL_BUCKET_MS * PER_BLOCK));
+        let end = to.saturating_mul(THERMAL_BUCKET_MS * PER_BLOCK);
+        self.last_seen = self.last_seen.min(end);
+        for series in &mut self.series {
+            series.forget_after(end);
+        }
         let seen = self.last_seen.div_euclid(THERMAL_BUCKET_MS * PER_BLOCK);
         !self.ring.is_empty() || seen >= from
     }
