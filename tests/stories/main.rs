@@ -13,6 +13,7 @@
 )]
 
 mod evaluate_the_product;
+mod forge_a_submission;
 mod lose_nothing;
 mod refuse_what_is_wrong;
 mod site;
