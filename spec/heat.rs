@@ -209,10 +209,17 @@ pub fn summary(rows: &[ThermalSource]) -> HeatSummary {
     }
 }
 
-/// Whether a total output is small enough to be exempt.
+/// Whether the total output is known and small enough to be exempt: a silent meter exempts nobody.
 #[must_use]
-pub fn is_exempt(total_output_kw: Fixed<1>) -> bool {
-    total_output_kw.magnitude() * 100_000 < u128::from(EXEMPT_BELOW.0)
+pub fn is_exempt(rows: &[ThermalSource]) -> bool {
+    let mut total = Fixed::<1>::ZERO;
+    for row in rows {
+        let Some(output) = row.thermal_output_kw else {
+            return false;
+        };
+        total = total + output.at_least_zero();
+    }
+    !rows.is_empty() && total.magnitude() * 100_000 < u128::from(EXEMPT_BELOW.0)
 }
 
 /// The reason of a seasonal exemption, when every source has one on the UTC day of `end`.

@@ -167,7 +167,7 @@ impl Figures {
                 entry.figure == heat::EXEMPTION_FIGURE && note.starts_with(heat::EXEMPT_SEASONAL)
             })
         });
-        self.heat_exempt = in_season || heat::is_exempt(summary.total_thermal_output_kw);
+        self.heat_exempt = in_season || heat::is_exempt(&rows);
         self.heat = Some(HeatRecovery {
             thermal_sources: rows,
             summary,

@@ -215,7 +215,7 @@ fn dark_data(units: &[(StorageScan, Option<AccessAnomaly>)]) -> (Data, Vec<Entry
 fn heat_recovery(sources: &[heat::Observed], end: Timestamp) -> (Data, Vec<Entry>) {
     let rows: Vec<v1::ThermalSource> = sources.iter().map(heat::Observed::row).collect();
     let summary = heat::summary(&rows);
-    let entries = notes::heat(sources, &summary, end);
+    let entries = notes::heat(sources, &rows, end);
     let data = v1::HeatRecovery {
         thermal_sources: rows,
         summary,

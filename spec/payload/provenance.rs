@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::v1::{HeatSummary, InstanceClass};
+use super::v1::{InstanceClass, ThermalSource};
 use crate::coverage::{Assessment, GATE, Overdue};
 use crate::dark::{AccessAnomaly, AccessBasis, StorageScan};
 use crate::factors::EnergyFactors;
@@ -293,7 +293,7 @@ pub(super) fn dark(units: &[(StorageScan, Option<AccessAnomaly>)]) -> Vec<Entry>
 /// Entries of a heat recovery payload.
 pub(super) fn heat(
     sources: &[heat::Observed],
-    summary: &HeatSummary,
+    rows: &[ThermalSource],
     end: Timestamp,
 ) -> Vec<Entry> {
     const FIGURES: [&str; 4] = [
@@ -346,7 +346,7 @@ pub(super) fn heat(
             note,
         ));
     }
-    if heat::is_exempt(summary.total_thermal_output_kw) {
+    if heat::is_exempt(rows) {
         entries.push(rule(
             heat::EXEMPTION_FIGURE,
             "heat-exemption/1",

@@ -262,6 +262,12 @@ impl Windows {
         self.dropped
     }
 
+    /// Storage units of which too much dark data was read again between the last two scans.
+    pub fn access_anomalies(&self) -> impl Iterator<Item = (&Subject, &AccessAnomaly)> {
+        let units = self.storage.iter();
+        units.filter_map(|(unit, (_, anomaly))| Some((unit, anomaly.as_ref()?)))
+    }
+
     /// How many instances are known.
     #[must_use]
     pub fn instances(&self) -> usize {
