@@ -24,8 +24,8 @@ use crate::limits::PRUNE_EVERY;
 use crate::metrics::{self, Metrics};
 use crate::schedule::{self, Collecting, Source};
 use crate::status::{self, Nameplate, PartState, Status, error_chain};
-use crate::store::{LeafDraft, Removed, Sender, Store, StoreError, SubmissionRow};
-use crate::submit::Submitting;
+use crate::store::{LeafDraft, Removed, Sender, Store, StoreError};
+use crate::submit::{Submitting, Taken};
 use crate::transport::tls::TlsFiles;
 use crate::transport::{Transport, TransportError};
 use crate::watchdog::{self, Pulse};
@@ -53,7 +53,7 @@ pub struct Agent {
     metrics: Metrics,
     pulse: Pulse,
     sampled: Arc<Notify>,
-    accepted: Option<mpsc::Sender<SubmissionRow>>,
+    accepted: Option<mpsc::Sender<Taken>>,
 }
 
 /// The tasks of one configuration; ended when dropped.
@@ -70,7 +70,7 @@ impl Agent {
         config_path: &Path,
         config: Config,
         clock: Clock,
-        accepted: Option<mpsc::Sender<SubmissionRow>>,
+        accepted: Option<mpsc::Sender<Taken>>,
     ) -> Result<Self, AgentError> {
         let store = Store::open(&config.store.path).await?;
         let machine = Machine::local(&clock.boot_id());

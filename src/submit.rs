@@ -6,6 +6,7 @@
 
 mod due;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use crate::identity::{self, Identity, IdentityError};
 use crate::limits::{BACKLOG_SHARE, DRAIN_GRACE, RETRY_CEILING, RETRY_FIRST, SUBMIT_WAKE};
 use crate::metrics::Metrics;
 use crate::status::{PartState, Status, error_chain};
-use crate::store::{Enqueued, LeafDraft, Sender, Store, StoreError, Submission, SubmissionRow};
+use crate::store::{Enqueued, LeafDraft, Sender, Store, StoreError, Submission};
 use crate::transport::{Acceptance, SendError, Transport};
 use crate::watchdog::{Loop, Pulse};
 
@@ -31,6 +32,9 @@ pub use due::{Due, jitter};
 
 /// The name under which `status` shows how submitting goes.
 const PART: &str = "dashboard";
+
+/// The authority of the dashboard that knows this agent's keys, in the store's `meta`.
+const ENROLLED_WITH: &str = "enrolled_with";
 
 /// Submissions sent in a row before slots are looked at again, so that a backlog never delays a slot.
 const SENDS_IN_A_ROW: usize = 32;
@@ -65,7 +69,18 @@ pub struct Submitting {
     /// Where the loop shows that it is alive.
     pub pulse: Pulse,
     /// Told of each submission that was taken, if somebody listens. A full channel loses the news only.
-    pub accepted: Option<mpsc::Sender<SubmissionRow>>,
+    pub accepted: Option<mpsc::Sender<Taken>>,
+}
+
+/// The news of a submission that the dashboard took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Its category.
+    pub category: Category,
+    /// The slot that it closed.
+    pub slot: Slot,
+    /// Its leaf's index.
+    pub index: u64,
 }
 
 /// The state of the loop between two rounds.
@@ -76,6 +91,7 @@ struct Round {
     created_offset: SignedDuration,
     sends: u64,
     awaiting_first: bool,
+    submitted: BTreeSet<Category>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -144,8 +160,8 @@ impl Submitting {
             let cadence = self.schedule.cadence(category);
             let jitter = jitter(self.sender.origin.agent_id().as_str(), cadence);
             let now = self.clock.now();
-            let last = self.store.last_slot(category).await?;
-            let due = Due::of(cadence, jitter, last.map(|last| last.end), started_at, now);
+            let last = self.store.last_slot_end(category).await?;
+            let due = Due::of(cadence, jitter, last, started_at, now);
             if !due.missed.is_empty() {
                 tracing::warn!(%category, slots = due.missed.len(), "slots were missed, each has its gap leaf");
                 let reason = "no submission was made within 30 minutes of the slot's end";
@@ -175,18 +191,17 @@ impl Submitting {
                         .await?;
                 }
             }
-            if !self
-                .store
-                .last_slot(category)
-                .await?
-                .is_some_and(|last| last.ever_submitted)
-            {
-                // A new agent does not wait up to a day to be seen: its first slot ends when it can speak.
-                let first = Slot {
-                    start: cadence.slot_at(now).start,
-                    end: now,
-                };
-                round.awaiting_first |= self.submit_slot(category, first).await?.is_some();
+            if !round.submitted.contains(&category) {
+                if self.store.was_ever_submitted(category).await? {
+                    round.submitted.insert(category);
+                } else {
+                    // A new agent does not wait up to a day to be seen: its first slot ends when it can speak.
+                    let first = Slot {
+                        start: cadence.slot_at(now).start,
+                        end: now,
+                    };
+                    round.awaiting_first |= self.submit_slot(category, first).await?.is_some();
+                }
             }
             self.status.next_slot(category.path(), due.next);
         }
@@ -281,9 +296,14 @@ impl Submitting {
                         .attempt(round, &submission, Delivery::Backfill, api_key.expose())
                         .await;
                 }
+                "replayed" => {
+                    sent = self
+                        .attempt(round, &submission, delivery, api_key.expose())
+                        .await;
+                }
                 "key_unknown" if round.enrolment == Enrolment::Done => {
                     round.enrolment = Enrolment::Wanted;
-                    self.store.set_meta("enrolled_at", String::new()).await?;
+                    self.store.set_meta(ENROLLED_WITH, String::new()).await?;
                 }
                 _ => {}
             }
@@ -359,15 +379,12 @@ impl Submitting {
             "submission accepted"
         );
         if let Some(listener) = &self.accepted {
-            let row = SubmissionRow {
+            let news = Taken {
                 category: submission.category(),
                 slot: submission.slot(),
                 index: submission.index(),
-                state: "accepted".to_owned(),
-                attempts: 1,
-                answer: Some(words),
             };
-            if listener.try_send(row).is_err() {
+            if listener.try_send(news).is_err() {
                 tracing::debug!("nobody reads the news of accepted submissions");
             }
         }
@@ -422,19 +439,16 @@ impl Submitting {
 
     /// Enrols, and answers whether submissions can be sent now.
     async fn enrol(&self, round: &mut Round, api_key: &str) -> Result<bool, StoreError> {
-        let known = self.store.meta("enrolled_at").await?;
-        if known.is_some_and(|at| at.starts_with(self.transport.endpoint().authority())) {
+        let authority = self.transport.endpoint().authority();
+        if self.store.meta(ENROLLED_WITH).await?.as_deref() == Some(authority) {
             round.enrolment = Enrolment::Done;
             return Ok(true);
         }
         match self.try_enrol(round, api_key).await {
             Ok(()) => {
-                let words = format!(
-                    "{} at {}",
-                    self.transport.endpoint().authority(),
-                    self.clock.now()
-                );
-                self.store.set_meta("enrolled_at", words).await?;
+                self.store
+                    .set_meta(ENROLLED_WITH, authority.to_owned())
+                    .await?;
                 tracing::info!(key_id = %self.identity.key_id(), "enrolled with the dashboard");
                 round.enrolment = Enrolment::Done;
                 Ok(true)
@@ -498,10 +512,8 @@ impl Submitting {
         retry_after: Option<Duration>,
     ) {
         let random = identity::random_bytes().map_or(0, u64::from_le_bytes);
-        let pause = round
-            .backoff
-            .next(random)
-            .max(retry_after.unwrap_or_default());
+        let asked = retry_after.unwrap_or_default().min(RETRY_CEILING);
+        let pause = round.backoff.next(random).max(asked);
         round.closed_until = Some(Instant::now() + pause);
         let known = self
             .status
@@ -556,6 +568,7 @@ impl Round {
             created_offset: SignedDuration::ZERO,
             sends: 0,
             awaiting_first: false,
+            submitted: BTreeSet::new(),
         }
     }
 }

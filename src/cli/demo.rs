@@ -20,7 +20,7 @@ use super::{CliError, ExitStatus, LogFormat, dashboard, load, logs, print, run};
 use crate::agent::{Agent, Control};
 use crate::clock::Clock;
 use crate::config::{Log, LogLevel};
-use crate::store::SubmissionRow;
+use crate::submit::Taken;
 use scene::Scene;
 
 /// News of accepted submissions that may wait to be printed. The demo makes a few in a second.
@@ -101,8 +101,8 @@ impl Demo {
         loop {
             tokio::select! {
                 () = &mut end => break,
-                row = accepted.recv() => match row {
-                    Some(row) => self.count(&mut counts, &row),
+                taken = accepted.recv() => match taken {
+                    Some(taken) => self.count(&mut counts, &taken),
                     None => break,
                 },
             }
@@ -110,8 +110,8 @@ impl Demo {
         if told.send(Control::Shutdown).await.is_err() {
             tracing::debug!("the agent ended before it was told to");
         }
-        while let Some(row) = accepted.recv().await {
-            self.count(&mut counts, &row);
+        while let Some(taken) = accepted.recv().await {
+            self.count(&mut counts, &taken);
         }
         match agent.await {
             Ok(Ok(())) => Ok(counts),
@@ -120,20 +120,22 @@ impl Demo {
         }
     }
 
-    fn count(&self, counts: &mut BTreeMap<Category, u64>, row: &SubmissionRow) {
-        *counts.entry(row.category).or_default() += 1;
+    fn count(&self, counts: &mut BTreeMap<Category, u64>, taken: &Taken) {
+        *counts.entry(taken.category).or_default() += 1;
         if self.json {
             let line = json!({
-                "category": row.category,
-                "slot": row.slot,
-                "index": row.index,
-                "status": row.state,
+                "category": taken.category,
+                "slot": taken.slot,
+                "index": taken.index,
+                "status": "accepted",
             });
             print(&format!("{line}\n"));
         } else {
             print(&format!(
-                "{}  {:<22} #{:<5} slot end {}\n",
-                row.state, row.category, row.index, row.slot.end
+                "accepted  {:<22} #{:<5} slot end {}\n",
+                taken.category.path(),
+                taken.index,
+                taken.slot.end
             ));
         }
     }
@@ -151,7 +153,7 @@ impl Demo {
             .collect();
         for category in &enabled {
             let count = accepted.get(category).copied().unwrap_or_default();
-            self.say(&format!("{category:<22} {count} accepted"));
+            self.say(&format!("{:<22} {count} accepted", category.path()));
         }
         if missing.is_empty() {
             self.say("every enabled category was accepted");

@@ -131,7 +131,7 @@ fn text(snapshot: &Snapshot) -> String {
         line(format!(
             "#{:<6} {:<22} slot end {}  {}  {}",
             row.index,
-            row.category,
+            row.category.path(),
             row.slot.end,
             row.state,
             row.answer.as_deref().unwrap_or("")

@@ -9,7 +9,7 @@ use cms_spec::{Category, CompanyId, Slot};
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::{Inner, Store, StoreError};
+use super::{Store, StoreError};
 
 /// The moment at which a leaf is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,43 +137,43 @@ impl Store {
         .await
     }
 
-    /// The newest slot of a category that has its leaf.
+    /// When the newest slot of a category ended that has its leaf.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub async fn last_slot(&self, category: Category) -> Result<Option<LastSlot>, StoreError> {
-        self.call(move |inner| inner.last_slot(category)).await
+    pub async fn last_slot_end(&self, category: Category) -> Result<Option<Timestamp>, StoreError> {
+        self.call(move |inner| {
+            let end: Option<i64> = inner
+                .connection
+                .prepare_cached("SELECT max(slot_end) FROM leaf WHERE category = ?1")
+                .and_then(|mut select| select.query_row([category.path()], |row| row.get(0)))
+                .map_err(|source| StoreError::Read {
+                    what: "the newest slot",
+                    source,
+                })?;
+            end.map(from_ms).transpose()
+        })
+        .await
     }
-}
 
-/// The newest slot of a category that has its leaf.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LastSlot {
-    /// When it ended.
-    pub end: Timestamp,
-    /// Whether the category has ever been submitted.
-    pub ever_submitted: bool,
-}
-
-impl Inner {
-    fn last_slot(&self, category: Category) -> Result<Option<LastSlot>, StoreError> {
-        let failed = |source| StoreError::Read {
-            what: "the newest slot",
-            source,
-        };
-        let (end, submitted): (Option<i64>, Option<i64>) = self
-            .connection
-            .query_row(
-                "SELECT max(slot_end), max(slot_end) FILTER (WHERE kind = 'submission') FROM leaf WHERE category = ?1",
-                [category.path()],
-                |row| Ok((row.get(0)?, row.get(1)?)),
-            )
-            .map_err(failed)?;
-        let Some(end) = end else { return Ok(None) };
-        Ok(Some(LastSlot {
-            end: from_ms(end)?,
-            ever_submitted: submitted.is_some(),
-        }))
+    /// Whether a category has ever been submitted.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn was_ever_submitted(&self, category: Category) -> Result<bool, StoreError> {
+        self.call(move |inner| {
+            let query =
+                "SELECT EXISTS(SELECT 1 FROM leaf WHERE category = ?1 AND kind = 'submission')";
+            inner
+                .connection
+                .prepare_cached(query)
+                .and_then(|mut select| select.query_row([category.path()], |row| row.get(0)))
+                .map_err(|source| StoreError::Read {
+                    what: "the first submission",
+                    source,
+                })
+        })
+        .await
     }
 }
 

@@ -111,6 +111,13 @@ impl Transport {
             reason: format!("the dashboard's acceptance makes no sense: {error}"),
             retry_after: None,
         })?;
+        let answer: Accepted = answer;
+        let submission = request.submission();
+        if (answer.category, answer.index) != (submission.category(), submission.index()) {
+            return Err(deferred(
+                "the dashboard's acceptance is of another submission",
+            ));
+        }
         Ok(Acceptance { answer })
     }
 

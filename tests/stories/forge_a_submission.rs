@@ -77,6 +77,7 @@ impl<'a> Forger<'a> {
     }
 
     /// Posts it and answers status and JSON.
+    #[expect(clippy::print_stdout, reason = "shows each answer with --nocapture")]
     fn post(&self, what: &str, wire: &Wire) -> (u16, Value) {
         let headers = self.site.path("headers");
         let lines: String = wire
