@@ -141,6 +141,7 @@ impl Agent {
             .iter()
             .map(|source| Source {
                 collector: source.registration.id,
+                category: source.registration.category,
                 settings: Arc::clone(&source.settings),
             })
             .collect();

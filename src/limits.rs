@@ -59,6 +59,10 @@ pub const DRAIN_GRACE: Duration = Duration::from_secs(10);
 /// Threads for collectors that block. A hung source keeps one until the kernel lets it go.
 pub const BLOCKING_THREADS: usize = 16;
 
+/// How long a category's first submission waits for a source that has not spoken. After that it speaks without
+/// it; a first scan that lasts longer is in the next slot.
+pub const FIRST_WAIT: SignedDuration = SignedDuration::from_hours(1);
+
 /// How often old readings and bodies are removed.
 pub const PRUNE_EVERY: Duration = Duration::from_secs(60 * 60);
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cms_collectors::{CollectError, Collector, Host, OpenError, Settings};
+use cms_spec::Category;
 use cms_spec::reading::Readings;
 use jiff::Timestamp;
 use tokio::runtime::Handle;
@@ -30,6 +31,8 @@ use crate::watchdog::{Loop, Pulse};
 pub struct Source {
     /// The collector's id, which stamps the samples.
     pub collector: &'static str,
+    /// Whose figures it feeds.
+    pub category: Category,
     /// Its checked configuration.
     pub settings: Arc<dyn Settings>,
 }
@@ -69,6 +72,15 @@ type Ticked = (Box<dyn Collector>, Readings, Result<(), CollectError>);
 
 /// Collects from all sources until the future is dropped.
 pub async fn run(sources: Vec<Source>, collecting: Collecting) {
+    let names = sources
+        .iter()
+        .map(|source| (source.settings.name(), source.category))
+        .collect();
+    if let Err(error) = collecting.store.expect_sources(names).await {
+        collecting
+            .status
+            .set("store", PartState::Failed, Some(error_chain(&error)));
+    }
     let mut tasks = JoinSet::new();
     for source in sources {
         tasks.spawn(collect_from(source, collecting.clone()));
@@ -119,7 +131,15 @@ async fn collect_from(source: Source, collecting: Collecting) {
                     .set(&name, PartState::Degraded, Some(error_chain(&error)));
             }
         }
+        excuse(&name, &collecting.store).await;
         sleep(backoff.next(random())).await;
+    }
+}
+
+/// A source without readings must not keep the first submissions waiting.
+async fn excuse(name: &str, store: &Store) {
+    if let Err(error) = store.excuse_source(name).await {
+        tracing::debug!(source = %name, error = %error_chain(&error), "nobody can be told");
     }
 }
 
@@ -173,6 +193,7 @@ async fn tick_until_lost(
                 if !failing {
                     tracing::warn!(source = %name, error, "source failed, its readings are missing until it heals");
                 }
+                excuse(name, &collecting.store).await;
                 failing = true;
                 collecting
                     .status
@@ -224,7 +245,7 @@ async fn keep(
         return;
     }
     let sample = readings.stamp(collector, at, &collecting.clock.boot_id());
-    match collecting.store.record(sample).await {
+    match collecting.store.record(name, sample).await {
         Ok(()) => {
             collecting.status.ok("store", None);
             collecting.sampled.notify_one();

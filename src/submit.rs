@@ -21,7 +21,9 @@ use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::config::{Schedule, SecretSource};
 use crate::identity::{self, Identity, IdentityError};
-use crate::limits::{BACKLOG_SHARE, DRAIN_GRACE, RETRY_CEILING, RETRY_FIRST, SUBMIT_WAKE};
+use crate::limits::{
+    BACKLOG_SHARE, DRAIN_GRACE, FIRST_WAIT, RETRY_CEILING, RETRY_FIRST, SUBMIT_WAKE,
+};
 use crate::metrics::Metrics;
 use crate::status::{PartState, Status, error_chain};
 use crate::store::{Enqueued, LeafDraft, Sender, Store, StoreError, Submission};
@@ -194,6 +196,10 @@ impl Submitting {
             if !round.submitted.contains(&category) {
                 if self.store.was_ever_submitted(category).await? {
                     round.submitted.insert(category);
+                } else if self.store.awaits_a_source(category).await?
+                    && now.duration_since(started_at) < FIRST_WAIT
+                {
+                    round.awaiting_first = true;
                 } else {
                     // A new agent does not wait up to a day to be seen: its first slot ends when it can speak.
                     let first = Slot {

@@ -27,6 +27,7 @@ pub mod outbox;
 pub mod retention;
 pub mod samples;
 mod schema;
+mod silent;
 
 use std::fmt;
 use std::fs;
@@ -58,6 +59,7 @@ pub struct Inner {
     connection: Connection,
     windows: Windows,
     unsaved: samples::Unsaved,
+    silent: silent::Silent,
     oldest_tick_bucket: i64,
 }
 
@@ -174,6 +176,7 @@ impl Inner {
             connection,
             windows,
             unsaved: samples::Unsaved::default(),
+            silent: silent::Silent::default(),
             oldest_tick_bucket,
         })
     }

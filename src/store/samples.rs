@@ -28,12 +28,17 @@ pub(super) struct Unsaved {
 }
 
 impl Store {
-    /// Keeps a sample and what it changes in the windows, in one transaction.
+    /// Keeps a sample of a source and what it changes in the windows, in one transaction.
     ///
     /// # Errors
     /// When the database cannot be written; the windows then hold the sample until the next write.
-    pub async fn record(&self, sample: Sample) -> Result<(), StoreError> {
-        self.call(move |inner| inner.record(&sample)).await
+    pub async fn record(&self, source: &str, sample: Sample) -> Result<(), StoreError> {
+        let source = source.to_owned();
+        self.call(move |inner| {
+            inner.silent.heard(&source);
+            inner.record(&sample)
+        })
+        .await
     }
 
     /// Closes the window of a category as of the end of a slot.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::site::{Site, agent, text, wait_until};
 
@@ -62,6 +62,16 @@ fn status_tells_what_a_running_agent_does() {
     assert!(
         parts.contains("compute/host") && parts.contains("dashboard"),
         "{parts:?}"
+    );
+    // A daily category speaks for a day: its first submission must not be made before the first scan.
+    let coverage = site.first_body("coverage-verification");
+    let reporting = &coverage["data"]["telemetry_coverage"]["current_telemetry_sources"];
+    assert_eq!(
+        (
+            &reporting["instances_reporting"],
+            &reporting["storage_reporting"]
+        ),
+        (&json!(1), &json!(1))
     );
     assert_eq!(agent.stop(), 0);
     assert_eq!(site.agent(&["status"]).status.code(), Some(1));
