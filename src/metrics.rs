@@ -14,8 +14,8 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use cms_spec::Category;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -31,7 +31,7 @@ use crate::store::Store;
 pub struct Metrics(Arc<Families>);
 
 /// How a tick ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The collector failed and will try again.
     Failed,
@@ -44,7 +44,7 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TickLabels {
     source: String,
-    outcome: Outcome,
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -143,7 +143,11 @@ impl Metrics {
     pub fn tick(&self, source: &str, outcome: Outcome, took: Duration) {
         let labels = TickLabels {
             source: source.to_owned(),
-            outcome,
+            outcome: match outcome {
+                Outcome::Failed => "failed",
+                Outcome::Lost => "lost",
+                Outcome::Ok => "ok",
+            },
         };
         self.0.ticks.get_or_create(&labels).inc();
         self.0
