@@ -13,6 +13,7 @@ use std::path::Path;
 use clap::Args;
 use serde::Serialize;
 
+use super::progress::Progress;
 use super::{CliError, ExitStatus, load, print, run};
 use crate::agent;
 use crate::clock::Clock;
@@ -121,7 +122,9 @@ impl Check {
             let answer = match (&transport, &key) {
                 (Some(transport), Some(key)) => {
                     let ask = async |key: &Secret| transport.challenge(key.expose()).await;
-                    online::look(&config.dashboard.endpoint, key, clock.now(), ask).await
+                    let endpoint = &config.dashboard.endpoint;
+                    let look = online::look(endpoint, key, clock.now(), ask);
+                    Progress::during(&format!("asking {endpoint}"), look).await
                 }
                 _ => Finding::warn(
                     "dashboard",

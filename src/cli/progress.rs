@@ -7,6 +7,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// Nothing is shown for work that is done sooner.
 const SHOW_AFTER: Duration = Duration::from_secs(2);
 
+/// How often the line moves while something else is waited for.
+const DRAW_EVERY: Duration = Duration::from_millis(200);
+
 /// How often the line is drawn; by looks of the caller, not by a thread.
 const LOOKS_PER_SECOND: u8 = 10;
 
@@ -25,6 +28,20 @@ impl Progress {
         );
         bar.set_message(what.to_owned());
         Self { bar }
+    }
+
+    /// Keeps the line moving until the work is done.
+    pub(super) async fn during<T>(what: &str, work: impl Future<Output = T>) -> T {
+        let mut progress = Self::new(what);
+        let mut work = std::pin::pin!(work);
+        let done = loop {
+            tokio::select! {
+                done = &mut work => break done,
+                () = tokio::time::sleep(DRAW_EVERY) => progress.say(what),
+            }
+        };
+        progress.finish();
+        done
     }
 
     /// Says what is going on now.

@@ -288,6 +288,9 @@ fn explain(error: &reqwest::Error) -> String {
         " (it does not speak TLS 1.3, which the specification demands)"
     } else if text.contains("CertificateRequired") {
         " (it asks for a client certificate: set dashboard.client_cert_file and client_key_file)"
+    } else if text.contains("broken pipe") || text.contains("connection closed") {
+        // In TLS 1.3 a missing client certificate shows only after the handshake, as a closed connection.
+        " (the dashboard closed the connection; if it wants a client certificate, set dashboard.client_cert_file and client_key_file)"
     } else {
         ""
     };

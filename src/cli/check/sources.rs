@@ -19,8 +19,8 @@ use crate::status::error_chain;
 /// A source that needs longer for one tick is only opened: a person is waiting.
 const TICK_MAX: Duration = Duration::from_secs(10);
 
-/// How often the progress line is drawn while a source is asked.
-const DRAW_EVERY: Duration = Duration::from_millis(200);
+/// What a source may need beyond its own limit to say that it was late.
+const GRACE: Duration = Duration::from_millis(200);
 
 /// Opens every source that is switched on, and takes one tick of it.
 pub(super) async fn look(config: &Config, host: &Host, clock: &Clock, report: &mut Report) {
@@ -34,27 +34,15 @@ pub(super) async fn look(config: &Config, host: &Host, clock: &Clock, report: &m
         // A source may block its thread or panic, which must not end the command.
         let ask = spawn_blocking(move || Handle::current().block_on(ask(settings, host, now)));
         let what = source.settings.name();
-        let mut progress = Progress::new(&what);
-        let limit = source.settings.deadline().min(TICK_MAX) + DRAW_EVERY;
-        let finding = tokio::select! {
-            answer = timeout(limit, ask) => match answer {
-                Ok(Ok(finding)) => finding,
-                Ok(Err(panic)) => Finding::fail(&what, format!("the collector has a bug: {panic}"))
-                    .hint("please report it; the agent starts it again and the other sources go on"),
-                Err(_) => late(&what, limit),
-            },
-            () = draw(&mut progress, &what) => late(&what, limit),
+        let limit = source.settings.deadline().min(TICK_MAX) + GRACE;
+        let asked = Progress::during(&format!("asking {what}"), timeout(limit, ask)).await;
+        let finding = match asked {
+            Ok(Ok(finding)) => finding,
+            Ok(Err(panic)) => Finding::fail(&what, format!("the collector has a bug: {panic}"))
+                .hint("please report it; the agent starts it again and the other sources go on"),
+            Err(_) => late(&what, limit),
         };
-        progress.finish();
         report.push(finding.hint_origin(&source.origin));
-    }
-}
-
-/// Never ends; it only keeps the line on the terminal moving.
-async fn draw(progress: &mut Progress, what: &str) {
-    loop {
-        progress.say(&format!("asking {what}"));
-        tokio::time::sleep(DRAW_EVERY).await;
     }
 }
 
