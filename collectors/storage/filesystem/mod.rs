@@ -41,6 +41,10 @@ const STALLED: SignedDuration = SignedDuration::from_mins(10);
 /// A failed scan is tried again after this long, or after the interval where that is shorter.
 const RETRY: SignedDuration = SignedDuration::from_mins(5);
 
+/// What helps against a hidden root.
+const HIDDEN: &str = "systemd hides it from this service; ProtectHome=read-only, PrivateTmp=no or the \
+     like in a drop-in shows it";
+
 static SCANS: AtomicUsize = AtomicUsize::new(0);
 
 struct FilesystemCollector {
@@ -60,8 +64,7 @@ enum State {
     /// The last scan failed like this, and starts again when it is due.
     Failed {
         started: Timestamp,
-        what: PathBuf,
-        error: i32,
+        failure: WalkError,
     },
     /// The last scan is told.
     Idle {
@@ -194,10 +197,7 @@ impl FilesystemCollector {
 
     fn failure(&self) -> Result<(), CollectError> {
         match &self.state {
-            State::Failed { what, error, .. } => Err(CollectError::from_io(
-                what,
-                io::Error::from_raw_os_error(*error),
-            )),
+            State::Failed { failure, .. } => Err(failure.told()),
             _ => Ok(()),
         }
     }
@@ -219,12 +219,8 @@ impl Collector for FilesystemCollector {
                 self.state = State::Idle { started };
                 Ok(())
             }
-            Ok(Err(WalkError { what, error })) => {
-                self.state = State::Failed {
-                    started,
-                    what,
-                    error,
-                };
+            Ok(Err(failure)) => {
+                self.state = State::Failed { started, failure };
                 self.failure()
             }
             Err(TryRecvError::Empty) => scan.watch(&self.root, at),
@@ -242,6 +238,20 @@ impl Collector for FilesystemCollector {
             State::Scanning(scan) => Some(scan.progress.to_string()),
             State::Failed { .. } | State::Idle { .. } | State::New => None,
         }
+    }
+}
+
+impl WalkError {
+    fn told(&self) -> CollectError {
+        let source = io::Error::from_raw_os_error(self.error);
+        if self.is_hidden {
+            return CollectError::Denied {
+                path: self.what.clone(),
+                hint: HIDDEN.to_owned(),
+                source,
+            };
+        }
+        CollectError::from_io(&self.what, source)
     }
 }
 
@@ -266,6 +276,27 @@ impl Scan {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hidden_root_says_what_shows_it() {
+        let failure = WalkError {
+            what: "/home/alice".into(),
+            error: 2,
+            is_hidden: true,
+        };
+        let told = failure.told();
+        assert_eq!(told.class(), "denied");
+        let text = told.to_string();
+        assert!(
+            text.contains("/home/alice") && text.contains("ProtectHome=read-only"),
+            "{text}"
+        );
+        let failure = WalkError {
+            is_hidden: false,
+            ..failure
+        };
+        assert_eq!(failure.told().class(), "vanished");
+    }
 
     #[test]
     fn a_scan_that_hangs_says_so_and_ends_when_nobody_wants_it() {

@@ -63,11 +63,13 @@ pub(super) struct Total {
     pub(super) basis: AccessBasis,
 }
 
-/// Why there is no total: what could not be read, and the system's error number.
+/// Why there is no total: what could not be read, the system's error number, and whether the service
+/// manager hides the place from this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct WalkError {
     pub(super) what: PathBuf,
     pub(super) error: i32,
+    pub(super) is_hidden: bool,
 }
 
 /// How far a walk is, and whether anybody still wants it.
@@ -116,18 +118,27 @@ impl fmt::Display for Progress {
 
 /// Walks a tree to its end.
 pub(super) fn walk(order: &Order) -> Result<Total, WalkError> {
+    let mountinfo = read_text(&order.mountinfo).unwrap_or_default();
     let fail = |error: Errno| WalkError {
         what: order.root.clone(),
         error: error.raw_os_error(),
+        is_hidden: mounts::of_path(&mountinfo, &order.root).is_hidden,
     };
-    let canonical = order.root.canonicalize().map_err(|e| WalkError {
-        what: order.root.clone(),
-        error: e.raw_os_error().unwrap_or_else(|| Errno::IO.raw_os_error()),
-    })?;
-    let mountinfo = read_text(&order.mountinfo).unwrap_or_default();
+    let canonical = order
+        .root
+        .canonicalize()
+        .map_err(|e| fail(Errno::from_io_error(&e).unwrap_or(Errno::IO)))?;
+    let mount = mounts::of_path(&mountinfo, &canonical);
+    if mount.is_hidden {
+        // It can be opened with the right to read everything, and is empty.
+        return Err(WalkError {
+            is_hidden: true,
+            ..fail(Errno::ACCESS)
+        });
+    }
     let root = open_directory(CWD, canonical.as_os_str(), OFlags::empty()).map_err(fail)?;
     let stat = statx(&root, c"", AtFlags::EMPTY_PATH, StatxFlags::TYPE).map_err(fail)?;
-    let basis = mounts::of_path(&mountinfo, &canonical).basis;
+    let basis = mount.basis;
     let device = device(&stat);
     let dark_before = order
         .as_of
@@ -136,7 +147,7 @@ pub(super) fn walk(order: &Order) -> Result<Total, WalkError> {
     let mut walk = Walk {
         order,
         root: canonical,
-        mountinfo,
+        mountinfo: &mountinfo,
         dark_before,
         path: Vec::new(),
         frames: Vec::new(),
@@ -166,7 +177,7 @@ struct Frame {
 struct Walk<'o> {
     order: &'o Order,
     root: PathBuf,
-    mountinfo: String,
+    mountinfo: &'o str,
     dark_before: Timestamp,
     /// Of the entry in hand, below the root.
     path: Vec<u8>,
@@ -289,7 +300,7 @@ impl Walk<'_> {
         };
         let (device, mut basis) = (device(&stat), frame.basis);
         if device != frame.device || is_mount_root(&stat) {
-            match self.cross(device) {
+            match self.cross(device, device == frame.device) {
                 Some(crossed) => basis = crossed,
                 None => return Ok(()),
             }
@@ -310,15 +321,23 @@ impl Walk<'_> {
         }
     }
 
-    /// Decides whether another filesystem is walked too: once each, and never the kernel's own.
-    fn cross(&mut self, device: u64) -> Option<AccessBasis> {
-        if !self.order.cross_mounts || self.devices.len() >= DEVICES_MAX {
+    /// Decides whether a mount is walked too: a directory mounted on itself always, another
+    /// filesystem when asked, once each, and never the kernel's own. What the service manager hides
+    /// is counted as not read.
+    fn cross(&mut self, device: u64, is_same_device: bool) -> Option<AccessBasis> {
+        let path = self.root.join(Path::new(OsStr::from_bytes(&self.path)));
+        let mount = mounts::of_path(self.mountinfo, &path);
+        if mount.is_hidden {
+            self.total.unreadable += 1;
             return None;
         }
-        let path = self.root.join(Path::new(OsStr::from_bytes(&self.path)));
-        let mount = mounts::of_path(&self.mountinfo, &path);
-        if mount.is_pseudo || !self.devices.insert(device) {
-            return None;
+        if !(is_same_device && mounts::continues(self.mountinfo, &path)) {
+            if !self.order.cross_mounts || self.devices.len() >= DEVICES_MAX {
+                return None;
+            }
+            if mount.is_pseudo || !self.devices.insert(device) {
+                return None;
+            }
         }
         self.total.basis = self.total.basis.max(mount.basis);
         Some(mount.basis)

@@ -219,6 +219,35 @@ fn a_root_that_cannot_be_walked_is_an_error() {
 }
 
 #[test]
+fn a_hidden_root_is_an_error_and_never_an_empty_unit() {
+    let tree = tempfile::tempdir().unwrap();
+    let hidden = tree.path().join("home");
+    fs::create_dir(&hidden).unwrap();
+    let mountinfo = tempfile::NamedTempFile::new().unwrap();
+    let lines = format!(
+        "1 0 8:0 / / rw shared:1 master:1 - ext4 /dev/sda rw\n\
+         2 1 0:47 /systemd/inaccessible/dir {} ro shared:2 master:6 - tmpfs tmpfs rw\n",
+        hidden.display()
+    );
+    fs::write(mountinfo.path(), lines).unwrap();
+    let error = |root: &Path| {
+        let mut order = order(root, &[]);
+        order.mountinfo = mountinfo.path().to_owned();
+        walk(&order).unwrap_err()
+    };
+    let empty = error(&hidden);
+    assert_eq!(
+        (empty.error, empty.is_hidden),
+        (Errno::ACCESS.raw_os_error(), true)
+    );
+    let gone = error(&hidden.join("alice"));
+    assert_eq!(
+        (gone.error, gone.is_hidden),
+        (Errno::NOENT.raw_os_error(), true)
+    );
+}
+
+#[test]
 fn a_cancelled_walk_has_no_total() {
     let tree = tree();
     let order = order(tree.path(), &[]);
