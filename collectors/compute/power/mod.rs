@@ -3,7 +3,7 @@
 //!
 //! Owns: the order, when to step, and what is said about it. Promises: one amount for each tick at
 //! most, from one rung; never a mean over rungs, never 0 W for an unknown power. A rung that fails
-//! is left at once; a better one is trusted again after [`VALID_TICKS`] valid ticks. Refuses: a
+//! is left at once; a better one is trusted again after `VALID_TICKS` valid ticks. Refuses: a
 //! reason that is not said.
 
 mod constant;
