@@ -124,7 +124,7 @@ impl Agent {
             sources = self.config.sources.len(),
             "agent started"
         );
-        watchdog::notify(&[NotifyState::Ready]);
+        watchdog::notify(&[NotifyState::Ready, NotifyState::Status(&self.in_words())]);
         while let Some(Control::Reload) = control.recv().await {
             generation = self.reload(generation).await;
         }
@@ -192,7 +192,9 @@ impl Agent {
 
     /// Puts a changed configuration to work, or keeps the one at work when the new one is refused.
     async fn reload(&mut self, running: Generation) -> Generation {
-        watchdog::notify(&[NotifyState::Reloading, monotonic_now()]);
+        let now = i128::try_from(self.clock.monotonic().as_micros()).unwrap_or(i128::MAX);
+        watchdog::notify(&[NotifyState::Reloading, NotifyState::MonotonicUsec(now)]);
+        let mut refused = "";
         let generation = match self.take_new_configuration().await {
             Ok(()) => {
                 // Two generations never run side by side: they would tick and submit twice.
@@ -211,14 +213,16 @@ impl Agent {
                 }
             }
             Err(error) => {
+                // In the message and not beside it: it is lines with a caret, made to be read as they are.
                 tracing::error!(
-                    error,
-                    "the new configuration is refused, the old one stays at work"
+                    "the new configuration is refused, the old one stays at work\n{error}"
                 );
+                refused = "; the last reload was refused, see the log";
                 running
             }
         };
-        watchdog::notify(&[NotifyState::Ready]);
+        let words = self.in_words() + refused;
+        watchdog::notify(&[NotifyState::Ready, NotifyState::Status(&words)]);
         generation
     }
 
@@ -299,6 +303,15 @@ impl Agent {
     fn host(&self) -> Result<Host, AgentError> {
         let instance = self.machine.instance(self.origin.company())?;
         Ok(Host::local(instance, self.config.site.clone()))
+    }
+
+    /// What `systemctl status` shows.
+    fn in_words(&self) -> String {
+        format!(
+            "{} sources, submitting to {}",
+            self.config.sources.len(),
+            self.config.dashboard.endpoint
+        )
     }
 
     fn serve_status(&self) -> Option<AbortOnDrop> {
@@ -415,12 +428,6 @@ impl Pruning {
             .append_leaves(self.origin.clone(), moment, vec![loss])
             .await
     }
-}
-
-/// What systemd wants to know with RELOADING=1.
-fn monotonic_now() -> NotifyState<'static> {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    NotifyState::MonotonicUsec(i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000)
 }
 
 struct AbortOnDrop(JoinHandle<()>);

@@ -1,4 +1,4 @@
-//! The only clock of the agent: wall time, time since boot, and the boot that both belong to.
+//! The only clock of the agent: wall time, time since boot, time awake, and the boot that they belong to.
 //!
 //! Everything else takes time as an argument, so that tests can move it. A step of the wall clock is
 //! visible as a difference to the time since boot, which runs on during suspend.
@@ -6,6 +6,7 @@
 use std::fmt;
 use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::time::ClockId;
@@ -22,6 +23,10 @@ pub trait Time: Send + Sync {
     fn boottime_ms(&self) -> u64;
     /// Names this boot.
     fn boot_id(&self) -> String;
+    /// Time since boot without suspend: what timers, and systemd's watchdog, go by.
+    fn monotonic(&self) -> Duration {
+        of_kernel(ClockId::Monotonic)
+    }
 }
 
 impl Clock {
@@ -51,6 +56,12 @@ impl Clock {
         self.0.boottime_ms()
     }
 
+    /// Time since boot without suspend: what timers, and systemd's watchdog, go by.
+    #[must_use]
+    pub fn monotonic(&self) -> Duration {
+        self.0.monotonic()
+    }
+
     /// Names this boot; counters of two boots are never subtracted.
     #[must_use]
     pub fn boot_id(&self) -> String {
@@ -78,15 +89,14 @@ impl Time for System {
     }
 
     fn boottime_ms(&self) -> u64 {
-        let since_boot = rustix::time::clock_gettime(ClockId::Boottime);
-        let seconds = u64::try_from(since_boot.tv_sec).unwrap_or(0);
-        let nanos = u64::try_from(since_boot.tv_nsec).unwrap_or(0);
-        seconds
-            .saturating_mul(1000)
-            .saturating_add(nanos / 1_000_000)
+        u64::try_from(of_kernel(ClockId::Boottime).as_millis()).unwrap_or(u64::MAX)
     }
 
     fn boot_id(&self) -> String {
         self.boot_id.clone()
     }
+}
+
+fn of_kernel(clock: ClockId) -> Duration {
+    Duration::try_from(rustix::time::clock_gettime(clock)).unwrap_or_default()
 }

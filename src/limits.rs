@@ -41,8 +41,17 @@ pub const SUBMIT_WAKE: Duration = Duration::from_secs(15);
 /// How often the supervisor checks the sources and the store.
 pub const SUPERVISE_EVERY: Duration = Duration::from_secs(10);
 
-/// A loop that made no progress for this long is stuck; the watchdog is not fed any more.
+/// A loop that made no progress for this long is stuck; the watchdog is not fed any more. It is longer than
+/// the longest step between two signs of life, and does not follow `WatchdogSec=`, so that a short one finds a
+/// frozen process sooner and never calls a slow one stuck. systemd acts at most this and `WatchdogSec=` later.
 pub const PROGRESS_WITHIN: Duration = Duration::from_secs(45);
+const _: () = assert!(
+    PROGRESS_WITHIN.as_secs() > ATTEMPT_TIMEOUT.as_secs() + SUPERVISE_EVERY.as_secs()
+        && PROGRESS_WITHIN.as_secs() > SUBMIT_WAKE.as_secs() + SUPERVISE_EVERY.as_secs()
+);
+
+/// Signs of life for each `WatchdogSec=`: one may come late on a busy host, and one more be lost.
+pub const FEEDS_PER_WATCHDOG: u32 = 3;
 
 /// The second tick of a source comes this soon after the first, so that counters make amounts at once.
 pub const SECOND_TICK: Duration = Duration::from_millis(500);

@@ -89,13 +89,13 @@ pub async fn run(sources: Vec<Source>, collecting: Collecting) {
     supervise.set_missed_tick_behavior(MissedTickBehavior::Skip);
     collecting
         .pulse
-        .beat(Loop::Collect, collecting.clock.boottime_ms());
+        .beat(Loop::Collect, collecting.clock.monotonic());
     loop {
         supervise.tick().await;
         match collecting.store.ping().await {
             Ok(()) => collecting
                 .pulse
-                .beat(Loop::Collect, collecting.clock.boottime_ms()),
+                .beat(Loop::Collect, collecting.clock.monotonic()),
             Err(error) => {
                 collecting
                     .status

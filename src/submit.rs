@@ -120,14 +120,14 @@ impl Submitting {
         let mut round = Round::new();
         self.status.set(PART, PartState::Starting, None);
         loop {
-            self.pulse.beat(Loop::Submit, self.clock.boottime_ms());
+            self.beat();
             if let Err(error) = self.close_due_slots(started_at, &mut round).await {
                 let error = error_chain(&error);
                 tracing::error!(error, "a slot could not be closed, it will be tried again");
                 self.status.set("store", PartState::Failed, Some(error));
             }
             let step = self.send_some(&mut round).await;
-            self.pulse.beat(Loop::Submit, self.clock.boottime_ms());
+            self.beat();
             if matches!(step, Step::Rest) {
                 let pause = self.pause(&round).await;
                 if round.awaiting_first {
@@ -244,7 +244,7 @@ impl Submitting {
 
     async fn send_some(&self, round: &mut Round) -> Step {
         for _ in 0..SENDS_IN_A_ROW {
-            self.pulse.beat(Loop::Submit, self.clock.boottime_ms());
+            self.beat();
             match self.send_one(round).await {
                 Ok(Step::Again) => {}
                 Ok(Step::Rest) => return Step::Rest,
@@ -336,6 +336,7 @@ impl Submitting {
         delivery: Delivery,
         api_key: &str,
     ) -> Result<Result<Acceptance, SendError>, IdentityError> {
+        self.beat();
         let created = self.clock.now() + round.created_offset;
         let request =
             self.identity
@@ -491,7 +492,9 @@ impl Submitting {
     }
 
     async fn try_enrol(&self, round: &mut Round, api_key: &str) -> Result<(), SendError> {
+        self.beat();
         let answer = self.transport.challenge(api_key).await?;
+        self.beat();
         let created = self.clock.now() + round.created_offset;
         let enrolment = self
             .identity
@@ -558,6 +561,11 @@ impl Submitting {
         }
         // Slots end at whole seconds: a short extra wait saves a second look just before one.
         pause + Duration::from_millis(5)
+    }
+
+    /// Before each request and after the last: a slow dashboard is not a stuck loop.
+    fn beat(&self) {
+        self.pulse.beat(Loop::Submit, self.clock.monotonic());
     }
 
     fn company(&self) -> &CompanyId {

@@ -15,5 +15,6 @@
 mod evaluate_the_product;
 mod forge_a_submission;
 mod lose_nothing;
+mod operations;
 mod refuse_what_is_wrong;
 mod site;

@@ -90,8 +90,14 @@ impl Site {
     }
 
     pub(crate) fn start_agent(&self) -> Running {
+        self.start_agent_with(&[])
+    }
+
+    /// Starts an agent whose environment holds these variables too.
+    pub(crate) fn start_agent_with(&self, environment: &[(&str, &str)]) -> Running {
         let config = self.path("agent.toml");
-        let running = Running::start(&["--config", config.to_str().unwrap(), "run"]);
+        let arguments = ["--config", config.to_str().unwrap(), "run"];
+        let running = Running::start_with(&arguments, environment);
         running.wait_for("agent started");
         running
     }
@@ -145,6 +151,15 @@ impl Site {
         serde_json::from_slice(&zstd::bulk::decompress(&bytes, 1_000_000).unwrap()).unwrap()
     }
 
+    /// What the last of the agent's leaves says: `start`, `submission`, `stop` and so on.
+    pub(crate) fn last_leaf(&self) -> Option<String> {
+        let leaves = rows(
+            &self.path("agent/store.db"),
+            "SELECT epoch, idx, kind FROM leaf",
+        );
+        leaves.into_values().next_back()
+    }
+
     /// The indices of the agent's leaves, in order. All are in one epoch here.
     pub(crate) fn leaf_indices(&self) -> Vec<i64> {
         let leaves = rows(
@@ -165,8 +180,13 @@ impl Site {
 
 impl Running {
     fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, &[])
+    }
+
+    fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut child = Command::new(AGENT)
             .args(arguments)
+            .envs(environment.iter().copied())
             .args(["--log-format", "json"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -217,6 +237,10 @@ impl Running {
             status.is_some()
         });
         status.and_then(|status| status.code()).unwrap_or(-1)
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn signal(&self, signal: &str) {
