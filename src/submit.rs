@@ -5,12 +5,13 @@
 //! sensor: what it says comes out of the store.
 
 mod due;
+mod enrol;
+mod send;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cms_spec::payload::Delivery;
 use cms_spec::payload::build::{Context, Payload};
 use cms_spec::{Category, CompanyId, Slot};
 use jiff::SignedDuration;
@@ -20,26 +21,19 @@ use tokio::time::{Instant, sleep};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::config::{Schedule, SecretSource};
-use crate::identity::{self, Identity, IdentityError};
-use crate::limits::{
-    BACKLOG_SHARE, DRAIN_GRACE, FIRST_WAIT, RETRY_CEILING, RETRY_FIRST, SUBMIT_WAKE,
-};
+use crate::identity::{self, Identity};
+use crate::limits::{DRAIN_GRACE, FIRST_WAIT, RETRY_CEILING, RETRY_FIRST, SUBMIT_WAKE};
 use crate::metrics::Metrics;
 use crate::status::{PartState, Status, error_chain};
-use crate::store::{Enqueued, LeafDraft, Sender, Store, StoreError, Submission};
-use crate::transport::{Acceptance, SendError, Transport};
+use crate::store::{Enqueued, LeafDraft, Sender, Store, StoreError};
+use crate::transport::Transport;
 use crate::watchdog::{Loop, Pulse};
 
 pub use due::{Due, jitter};
+use enrol::Enrolment;
 
 /// The name under which `status` shows how submitting goes.
 const PART: &str = "dashboard";
-
-/// The authority of the dashboard that knows this agent's keys, in the store's `meta`.
-const ENROLLED_WITH: &str = "enrolled_with";
-
-/// Submissions sent in a row before slots are looked at again, so that a backlog never delays a slot.
-const SENDS_IN_A_ROW: usize = 32;
 
 /// What the submit loop works with.
 #[derive(Debug)]
@@ -94,15 +88,6 @@ struct Round {
     sends: u64,
     awaiting_first: bool,
     submitted: BTreeSet<Category>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Enrolment {
-    /// The dashboard knows the agent's keys.
-    Done,
-    /// The dashboard has no enrolment; the signatures are for whoever verifies them later.
-    NotOffered,
-    Wanted,
 }
 
 /// What one attempt led to.
@@ -240,276 +225,6 @@ impl Submitting {
             }
         }
         Ok(None)
-    }
-
-    async fn send_some(&self, round: &mut Round) -> Step {
-        for _ in 0..SENDS_IN_A_ROW {
-            self.beat();
-            match self.send_one(round).await {
-                Ok(Step::Again) => {}
-                Ok(Step::Rest) => return Step::Rest,
-                Err(error) => {
-                    let error = error_chain(&error);
-                    tracing::error!(error, "the outbox cannot be worked on");
-                    self.status.set("store", PartState::Failed, Some(error));
-                    return Step::Rest;
-                }
-            }
-        }
-        Step::Again
-    }
-
-    async fn send_one(&self, round: &mut Round) -> Result<Step, StoreError> {
-        if round
-            .closed_until
-            .is_some_and(|until| Instant::now() < until)
-        {
-            return Ok(Step::Rest);
-        }
-        let api_key = match self.api_key.read() {
-            Ok(key) => key,
-            Err(error) => {
-                let error = format!("{}: {}", error_chain(&error), error.hint());
-                self.rest(round, PartState::Failed, &error, None);
-                return Ok(Step::Rest);
-            }
-        };
-        if round.enrolment == Enrolment::Wanted && !self.enrol(round, api_key.expose()).await? {
-            return Ok(Step::Rest);
-        }
-        let backlog_first = round.sends % BACKLOG_SHARE == BACKLOG_SHARE - 1;
-        let now = self.clock.now();
-        let Some(submission) = self.store.take_next(now, backlog_first).await? else {
-            return Ok(Step::Rest);
-        };
-        round.sends += 1;
-        let delivery = submission.delivery(now);
-        let mut sent = self
-            .attempt(round, &submission, delivery, api_key.expose())
-            .await;
-        if let Ok(Err(SendError::Blocked(problem) | SendError::Rejected(problem))) = &sent {
-            // Each of these has one remedy that needs no person; it is tried once, right away.
-            match problem.error.as_str() {
-                "signature_in_future" | "signature_expired" => {
-                    round.created_offset = problem.server_time.duration_since(self.clock.now());
-                    tracing::warn!(offset = %round.created_offset, "this clock differs from the dashboard's; signatures follow the dashboard's");
-                    sent = self
-                        .attempt(round, &submission, delivery, api_key.expose())
-                        .await;
-                }
-                "stale" if delivery == Delivery::Live => {
-                    sent = self
-                        .attempt(round, &submission, Delivery::Backfill, api_key.expose())
-                        .await;
-                }
-                "replayed" => {
-                    sent = self
-                        .attempt(round, &submission, delivery, api_key.expose())
-                        .await;
-                }
-                "key_unknown" if round.enrolment == Enrolment::Done => {
-                    round.enrolment = Enrolment::Wanted;
-                    self.store.set_meta(ENROLLED_WITH, String::new()).await?;
-                }
-                _ => {}
-            }
-        }
-        match sent {
-            Ok(Ok(acceptance)) => self.accept(round, &submission, &acceptance).await?,
-            Ok(Err(error)) => return self.refuse(round, &submission, error).await,
-            Err(error) => {
-                let error = error_chain(&error);
-                self.store
-                    .mark_deferred(&submission, now, error.clone())
-                    .await?;
-                self.rest(round, PartState::Failed, &error, None);
-                return Ok(Step::Rest);
-            }
-        }
-        Ok(Step::Again)
-    }
-
-    async fn attempt(
-        &self,
-        round: &Round,
-        submission: &Submission,
-        delivery: Delivery,
-        api_key: &str,
-    ) -> Result<Result<Acceptance, SendError>, IdentityError> {
-        self.beat();
-        let created = self.clock.now() + round.created_offset;
-        let request =
-            self.identity
-                .sign(submission, self.transport.endpoint(), created, delivery)?;
-        let sent = self.transport.send(&request, api_key).await;
-        let outcome = match &sent {
-            Ok(_) => "accepted",
-            Err(SendError::Blocked(_)) => "blocked",
-            Err(SendError::Deferred { .. } | SendError::NotThere { .. }) => "deferred",
-            Err(SendError::Rejected(_)) => "rejected",
-        };
-        self.metrics.send(submission.category(), outcome);
-        Ok(sent)
-    }
-
-    async fn accept(
-        &self,
-        round: &mut Round,
-        submission: &Submission,
-        acceptance: &Acceptance,
-    ) -> Result<(), StoreError> {
-        let answer = acceptance.answer();
-        let words = match (answer.duplicate, answer.warnings.is_empty()) {
-            (true, _) => "accepted before".to_owned(),
-            (false, true) => "accepted".to_owned(),
-            (false, false) => format!("accepted with warnings: {}", answer.warnings.join("; ")),
-        };
-        self.store
-            .mark_accepted(submission, self.clock.now(), words.clone())
-            .await?;
-        round.backoff.reset();
-        round.closed_until = None;
-        self.status.ok(
-            PART,
-            Some(format!(
-                "last accepted: {} #{}",
-                submission.category(),
-                submission.index()
-            )),
-        );
-        tracing::info!(
-            category = %submission.category(),
-            index = submission.index(),
-            slot_end = %submission.slot().end,
-            delivery = ?answer.delivery,
-            answer = words,
-            "submission accepted"
-        );
-        if let Some(listener) = &self.accepted {
-            let news = Taken {
-                category: submission.category(),
-                slot: submission.slot(),
-                index: submission.index(),
-            };
-            if listener.try_send(news).is_err() {
-                tracing::debug!("nobody reads the news of accepted submissions");
-            }
-        }
-        Ok(())
-    }
-
-    async fn refuse(
-        &self,
-        round: &mut Round,
-        submission: &Submission,
-        error: SendError,
-    ) -> Result<Step, StoreError> {
-        let now = self.clock.now();
-        match error {
-            SendError::Rejected(problem) => {
-                let reason = problem.to_string();
-                tracing::error!(category = %submission.category(), index = submission.index(), reason, "the dashboard will not take this submission; it is kept for a person");
-                self.store
-                    .mark_rejected(submission, now, reason.clone())
-                    .await?;
-                self.status.set(PART, PartState::Failed, Some(reason));
-                Ok(Step::Again)
-            }
-            SendError::Blocked(problem) => {
-                let reason = problem.to_string();
-                self.store
-                    .mark_deferred(submission, now, reason.clone())
-                    .await?;
-                self.rest(round, PartState::Failed, &reason, None);
-                Ok(Step::Rest)
-            }
-            SendError::Deferred {
-                reason,
-                retry_after,
-            } => {
-                self.store
-                    .mark_deferred(submission, now, reason.clone())
-                    .await?;
-                self.rest(round, PartState::Degraded, &reason, retry_after);
-                Ok(Step::Rest)
-            }
-            SendError::NotThere { url } => {
-                let reason = format!("the dashboard has no {url}: check dashboard.endpoint");
-                self.store
-                    .mark_deferred(submission, now, reason.clone())
-                    .await?;
-                self.rest(round, PartState::Failed, &reason, None);
-                Ok(Step::Rest)
-            }
-        }
-    }
-
-    /// Enrols, and answers whether submissions can be sent now.
-    async fn enrol(&self, round: &mut Round, api_key: &str) -> Result<bool, StoreError> {
-        let authority = self.transport.endpoint().authority();
-        if self.store.meta(ENROLLED_WITH).await?.as_deref() == Some(authority) {
-            round.enrolment = Enrolment::Done;
-            return Ok(true);
-        }
-        match self.try_enrol(round, api_key).await {
-            Ok(()) => {
-                self.store
-                    .set_meta(ENROLLED_WITH, authority.to_owned())
-                    .await?;
-                tracing::info!(key_id = %self.identity.key_id(), "enrolled with the dashboard");
-                round.enrolment = Enrolment::Done;
-                Ok(true)
-            }
-            Err(SendError::NotThere { .. }) => {
-                tracing::info!(
-                    "this dashboard offers no enrolment; submissions are signed all the same"
-                );
-                round.enrolment = Enrolment::NotOffered;
-                Ok(true)
-            }
-            Err(SendError::Blocked(problem) | SendError::Rejected(problem)) => {
-                self.rest(
-                    round,
-                    PartState::Failed,
-                    &format!("cannot enrol: {problem}"),
-                    None,
-                );
-                Ok(false)
-            }
-            Err(SendError::Deferred {
-                reason,
-                retry_after,
-            }) => {
-                self.rest(
-                    round,
-                    PartState::Degraded,
-                    &format!("cannot enrol yet: {reason}"),
-                    retry_after,
-                );
-                Ok(false)
-            }
-        }
-    }
-
-    async fn try_enrol(&self, round: &mut Round, api_key: &str) -> Result<(), SendError> {
-        self.beat();
-        let answer = self.transport.challenge(api_key).await?;
-        self.beat();
-        let created = self.clock.now() + round.created_offset;
-        let enrolment = self
-            .identity
-            .sign_enrolment(
-                self.company(),
-                &self.sender.site,
-                self.transport.endpoint().authority(),
-                &answer.challenge,
-                created,
-            )
-            .map_err(|error| SendError::Deferred {
-                reason: error_chain(&error),
-                retry_after: None,
-            })?;
-        self.transport.enrol(enrolment, api_key).await.map(drop)
     }
 
     /// Leaves the dashboard alone for a while, and says why once for each new reason.

@@ -1,0 +1,96 @@
+//! Enrolment, once for each dashboard: shows it the agent's keys and proves that they are the agent's.
+
+use super::{Round, Submitting};
+use crate::status::{PartState, error_chain};
+use crate::store::StoreError;
+use crate::transport::SendError;
+
+/// The authority of the dashboard that knows this agent's keys, in the store's `meta`.
+const ENROLLED_WITH: &str = "enrolled_with";
+
+/// Where the agent stands with its dashboard.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Enrolment {
+    /// The dashboard knows the agent's keys.
+    Done,
+    /// The dashboard has no enrolment; the signatures are for whoever verifies them later.
+    NotOffered,
+    /// Not known yet, or forgotten by the dashboard.
+    Wanted,
+}
+
+impl Submitting {
+    /// Enrols, and answers whether submissions can be sent now.
+    pub(super) async fn enrol(&self, round: &mut Round, api_key: &str) -> Result<bool, StoreError> {
+        let authority = self.transport.endpoint().authority();
+        if self.store.meta(ENROLLED_WITH).await?.as_deref() == Some(authority) {
+            round.enrolment = Enrolment::Done;
+            return Ok(true);
+        }
+        match self.try_enrol(round, api_key).await {
+            Ok(()) => {
+                self.store
+                    .set_meta(ENROLLED_WITH, authority.to_owned())
+                    .await?;
+                tracing::info!(key_id = %self.identity.key_id(), "enrolled with the dashboard");
+                round.enrolment = Enrolment::Done;
+                Ok(true)
+            }
+            Err(SendError::NotThere { .. }) => {
+                tracing::info!(
+                    "this dashboard offers no enrolment; submissions are signed all the same"
+                );
+                round.enrolment = Enrolment::NotOffered;
+                Ok(true)
+            }
+            Err(SendError::Blocked(problem) | SendError::Rejected(problem)) => {
+                self.rest(
+                    round,
+                    PartState::Failed,
+                    &format!("cannot enrol: {problem}"),
+                    None,
+                );
+                Ok(false)
+            }
+            Err(SendError::Deferred {
+                reason,
+                retry_after,
+            }) => {
+                self.rest(
+                    round,
+                    PartState::Degraded,
+                    &format!("cannot enrol yet: {reason}"),
+                    retry_after,
+                );
+                Ok(false)
+            }
+        }
+    }
+
+    async fn try_enrol(&self, round: &mut Round, api_key: &str) -> Result<(), SendError> {
+        self.beat();
+        let answer = self.transport.challenge(api_key).await?;
+        self.beat();
+        let created = self.clock.now() + round.created_offset;
+        let enrolment = self
+            .identity
+            .sign_enrolment(
+                self.company(),
+                &self.sender.site,
+                self.transport.endpoint().authority(),
+                &answer.challenge,
+                created,
+            )
+            .map_err(|error| SendError::Deferred {
+                reason: error_chain(&error),
+                retry_after: None,
+            })?;
+        self.transport.enrol(enrolment, api_key).await.map(drop)
+    }
+
+    /// The dashboard does not know the keys any more.
+    pub(super) async fn forget_enrolment(&self, round: &mut Round) -> Result<(), StoreError> {
+        round.enrolment = Enrolment::Wanted;
+        self.store.set_meta(ENROLLED_WITH, String::new()).await
+    }
+}

@@ -1,0 +1,218 @@
+//! Sending: takes submissions out of the outbox one by one, and acts on the dashboard's answer.
+
+use cms_spec::payload::Delivery;
+use tokio::time::Instant;
+
+use super::enrol::Enrolment;
+use super::{PART, Round, Step, Submitting, Taken};
+use crate::identity::IdentityError;
+use crate::limits::BACKLOG_SHARE;
+use crate::status::{PartState, error_chain};
+use crate::store::{StoreError, Submission};
+use crate::transport::{Acceptance, SendError};
+
+/// Submissions sent in a row before slots are looked at again, so that a backlog never delays a slot.
+const SENDS_IN_A_ROW: usize = 32;
+
+impl Submitting {
+    pub(super) async fn send_some(&self, round: &mut Round) -> Step {
+        for _ in 0..SENDS_IN_A_ROW {
+            self.beat();
+            match self.send_one(round).await {
+                Ok(Step::Again) => {}
+                Ok(Step::Rest) => return Step::Rest,
+                Err(error) => {
+                    let error = error_chain(&error);
+                    tracing::error!(error, "the outbox cannot be worked on");
+                    self.status.set("store", PartState::Failed, Some(error));
+                    return Step::Rest;
+                }
+            }
+        }
+        Step::Again
+    }
+
+    async fn send_one(&self, round: &mut Round) -> Result<Step, StoreError> {
+        if round
+            .closed_until
+            .is_some_and(|until| Instant::now() < until)
+        {
+            return Ok(Step::Rest);
+        }
+        let api_key = match self.api_key.read() {
+            Ok(key) => key,
+            Err(error) => {
+                let error = format!("{}: {}", error_chain(&error), error.hint());
+                self.rest(round, PartState::Failed, &error, None);
+                return Ok(Step::Rest);
+            }
+        };
+        if round.enrolment == Enrolment::Wanted && !self.enrol(round, api_key.expose()).await? {
+            return Ok(Step::Rest);
+        }
+        let backlog_first = round.sends % BACKLOG_SHARE == BACKLOG_SHARE - 1;
+        let now = self.clock.now();
+        let Some(submission) = self.store.take_next(now, backlog_first).await? else {
+            return Ok(Step::Rest);
+        };
+        round.sends += 1;
+        let delivery = submission.delivery(now);
+        let mut sent = self
+            .attempt(round, &submission, delivery, api_key.expose())
+            .await;
+        if let Ok(Err(SendError::Blocked(problem) | SendError::Rejected(problem))) = &sent {
+            // Each of these has one remedy that needs no person; it is tried once, right away.
+            match problem.error.as_str() {
+                "signature_in_future" | "signature_expired" => {
+                    round.created_offset = problem.server_time.duration_since(self.clock.now());
+                    tracing::warn!(offset = %round.created_offset, "this clock differs from the dashboard's; signatures follow the dashboard's");
+                    sent = self
+                        .attempt(round, &submission, delivery, api_key.expose())
+                        .await;
+                }
+                "stale" if delivery == Delivery::Live => {
+                    sent = self
+                        .attempt(round, &submission, Delivery::Backfill, api_key.expose())
+                        .await;
+                }
+                "replayed" => {
+                    sent = self
+                        .attempt(round, &submission, delivery, api_key.expose())
+                        .await;
+                }
+                "key_unknown" if round.enrolment == Enrolment::Done => {
+                    self.forget_enrolment(round).await?;
+                }
+                _ => {}
+            }
+        }
+        match sent {
+            Ok(Ok(acceptance)) => self.accept(round, &submission, &acceptance).await?,
+            Ok(Err(error)) => return self.refuse(round, &submission, error).await,
+            Err(error) => {
+                let error = error_chain(&error);
+                self.store
+                    .mark_deferred(&submission, now, error.clone())
+                    .await?;
+                self.rest(round, PartState::Failed, &error, None);
+                return Ok(Step::Rest);
+            }
+        }
+        Ok(Step::Again)
+    }
+
+    async fn attempt(
+        &self,
+        round: &Round,
+        submission: &Submission,
+        delivery: Delivery,
+        api_key: &str,
+    ) -> Result<Result<Acceptance, SendError>, IdentityError> {
+        self.beat();
+        let created = self.clock.now() + round.created_offset;
+        let request =
+            self.identity
+                .sign(submission, self.transport.endpoint(), created, delivery)?;
+        let sent = self.transport.send(&request, api_key).await;
+        let outcome = match &sent {
+            Ok(_) => "accepted",
+            Err(SendError::Blocked(_)) => "blocked",
+            Err(SendError::Deferred { .. } | SendError::NotThere { .. }) => "deferred",
+            Err(SendError::Rejected(_)) => "rejected",
+        };
+        self.metrics.send(submission.category(), outcome);
+        Ok(sent)
+    }
+
+    async fn accept(
+        &self,
+        round: &mut Round,
+        submission: &Submission,
+        acceptance: &Acceptance,
+    ) -> Result<(), StoreError> {
+        let answer = acceptance.answer();
+        let words = match (answer.duplicate, answer.warnings.is_empty()) {
+            (true, _) => "accepted before".to_owned(),
+            (false, true) => "accepted".to_owned(),
+            (false, false) => format!("accepted with warnings: {}", answer.warnings.join("; ")),
+        };
+        self.store
+            .mark_accepted(submission, self.clock.now(), words.clone())
+            .await?;
+        round.backoff.reset();
+        round.closed_until = None;
+        self.status.ok(
+            PART,
+            Some(format!(
+                "last accepted: {} #{}",
+                submission.category(),
+                submission.index()
+            )),
+        );
+        tracing::info!(
+            category = %submission.category(),
+            index = submission.index(),
+            slot_end = %submission.slot().end,
+            delivery = ?answer.delivery,
+            answer = words,
+            "submission accepted"
+        );
+        if let Some(listener) = &self.accepted {
+            let news = Taken {
+                category: submission.category(),
+                slot: submission.slot(),
+                index: submission.index(),
+            };
+            if listener.try_send(news).is_err() {
+                tracing::debug!("nobody reads the news of accepted submissions");
+            }
+        }
+        Ok(())
+    }
+
+    async fn refuse(
+        &self,
+        round: &mut Round,
+        submission: &Submission,
+        error: SendError,
+    ) -> Result<Step, StoreError> {
+        let now = self.clock.now();
+        match error {
+            SendError::Rejected(problem) => {
+                let reason = problem.to_string();
+                tracing::error!(category = %submission.category(), index = submission.index(), reason, "the dashboard will not take this submission; it is kept for a person");
+                self.store
+                    .mark_rejected(submission, now, reason.clone())
+                    .await?;
+                self.status.set(PART, PartState::Failed, Some(reason));
+                Ok(Step::Again)
+            }
+            SendError::Blocked(problem) => {
+                let reason = problem.to_string();
+                self.store
+                    .mark_deferred(submission, now, reason.clone())
+                    .await?;
+                self.rest(round, PartState::Failed, &reason, None);
+                Ok(Step::Rest)
+            }
+            SendError::Deferred {
+                reason,
+                retry_after,
+            } => {
+                self.store
+                    .mark_deferred(submission, now, reason.clone())
+                    .await?;
+                self.rest(round, PartState::Degraded, &reason, retry_after);
+                Ok(Step::Rest)
+            }
+            SendError::NotThere { url } => {
+                let reason = format!("the dashboard has no {url}: check dashboard.endpoint");
+                self.store
+                    .mark_deferred(submission, now, reason.clone())
+                    .await?;
+                self.rest(round, PartState::Failed, &reason, None);
+                Ok(Step::Rest)
+            }
+        }
+    }
+}
