@@ -124,6 +124,9 @@ pub struct EnrolAnswer {
     pub agent_id: AgentId,
     /// The public id of the API key that it enrolled with; its leaves name it.
     pub api_key_id: Word,
+    /// What verifies its receipts, as its owner publishes it; nothing where a dashboard gives none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cosigner: Option<String>,
     /// The dashboard's time.
     pub server_time: Timestamp,
 }
