@@ -58,13 +58,14 @@ struct FilesystemCollector {
     cross_mounts: bool,
     mountinfo: PathBuf,
     state: State,
+    /// Why the last scan that ended brought nothing.
+    failure: Option<WalkError>,
 }
 
 enum State {
-    /// The last scan failed like this, and starts again when it is due.
+    /// The last scan failed, and starts again when it is due.
     Failed {
         started: Timestamp,
-        failure: WalkError,
     },
     /// The last scan is told.
     Idle {
@@ -130,13 +131,14 @@ impl FilesystemCollector {
             cross_mounts: settings.cross_mounts,
             mountinfo: host.proc("self/mountinfo"),
             state: State::New,
+            failure: None,
         }
     }
 
     fn is_due(&self, at: Timestamp) -> bool {
         let passed = |since: Timestamp, span| at.duration_since(since).abs() >= span;
         match &self.state {
-            State::Failed { started, .. } => passed(*started, self.interval.min(RETRY)),
+            State::Failed { started } => passed(*started, self.interval.min(RETRY)),
             State::Idle { started } => passed(*started, self.interval),
             State::New => true,
             State::Scanning(_) => false,
@@ -195,11 +197,9 @@ impl FilesystemCollector {
         })
     }
 
+    /// A root that failed goes on failing until a scan of it succeeds.
     fn failure(&self) -> Result<(), CollectError> {
-        match &self.state {
-            State::Failed { failure, .. } => Err(failure.told()),
-            _ => Ok(()),
-        }
+        self.failure.as_ref().map_or(Ok(()), |why| Err(why.told()))
     }
 }
 
@@ -207,7 +207,8 @@ impl FilesystemCollector {
 impl Collector for FilesystemCollector {
     async fn collect(&mut self, at: Timestamp, out: &mut Readings) -> Result<(), CollectError> {
         if self.is_due(at) {
-            return self.start(at);
+            self.start(at)?;
+            return self.failure();
         }
         let State::Scanning(scan) = &mut self.state else {
             return self.failure();
@@ -217,13 +218,18 @@ impl Collector for FilesystemCollector {
             Ok(Ok(total)) => {
                 out.snapshot(self.tell(started, at, &total));
                 self.state = State::Idle { started };
+                self.failure = None;
                 Ok(())
             }
             Ok(Err(failure)) => {
-                self.state = State::Failed { started, failure };
+                self.state = State::Failed { started };
+                self.failure = Some(failure);
                 self.failure()
             }
-            Err(TryRecvError::Empty) => scan.watch(&self.root, at),
+            Err(TryRecvError::Empty) => {
+                scan.watch(&self.root, at)?;
+                self.failure()
+            }
             Err(TryRecvError::Disconnected) => {
                 self.state = State::Idle { started };
                 Err(CollectError::Vanished {
@@ -276,6 +282,57 @@ impl Scan {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use std::task::{Context, Poll, Waker};
+
+    /// A tick of this collector never waits.
+    fn tick(
+        collector: &mut FilesystemCollector,
+        at: Timestamp,
+        out: &mut Readings,
+    ) -> Result<(), CollectError> {
+        let mut context = Context::from_waker(Waker::noop());
+        match collector.collect(at, out).as_mut().poll(&mut context) {
+            Poll::Ready(told) => told,
+            Poll::Pending => panic!("a tick waited"),
+        }
+    }
+
+    #[test]
+    fn a_root_that_failed_goes_on_failing_while_it_is_scanned_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut collector = FilesystemCollector {
+            root: directory.path().join("later"),
+            unit: "unit".parse().unwrap(),
+            region: "here".to_owned(),
+            storage_class: "standard".to_owned(),
+            usd_per_gb_month: None,
+            interval: SignedDuration::from_hours(1),
+            exclude: Arc::new([]),
+            cross_mounts: false,
+            mountinfo: "/proc/self/mountinfo".into(),
+            state: State::New,
+            failure: None,
+        };
+        let mut at: Timestamp = "2026-01-05T10:00:00Z".parse().unwrap();
+        let mut out = Readings::default();
+        while collector.failure.is_none() {
+            tick(&mut collector, at, &mut out).ok();
+        }
+        std::fs::create_dir(directory.path().join("later")).unwrap();
+        at += RETRY;
+        let mut ticks = 0;
+        while collector.failure.is_some() {
+            let told = tick(&mut collector, at, &mut out);
+            assert_eq!(told.is_err(), collector.failure.is_some());
+            ticks += 1;
+        }
+        assert!(
+            ticks >= 2,
+            "one tick starts the scan and another tells of it"
+        );
+        assert!(!out.is_empty());
+    }
 
     #[test]
     fn a_hidden_root_says_what_shows_it() {
