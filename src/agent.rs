@@ -198,7 +198,7 @@ impl Agent {
         let generation = match self.take_new_configuration().await {
             Ok(()) => {
                 // Two generations never run side by side: they would tick and submit twice.
-                running.end().await;
+                self.end(running).await;
                 match self.start() {
                     Ok(generation) => {
                         self.note_reload().await;
@@ -265,9 +265,18 @@ impl Agent {
         }
     }
 
+    /// Ends the tasks of a configuration. What one of them was sending may have arrived or not: it is sent
+    /// again, and counted once.
+    async fn end(&self, mut generation: Generation) {
+        generation.tasks.shutdown().await;
+        if let Err(error) = self.store.put_back().await {
+            tracing::error!(error = %error_chain(&error), "what was being sent stays until the next start");
+        }
+    }
+
     async fn shut_down(self, generation: Generation) -> Result<(), AgentError> {
         tracing::info!("stopping");
-        generation.end().await;
+        self.end(generation).await;
         self.submitting()?.drain().await;
         self.event(LeafKind::Stop, "stopped on request").await?;
         tracing::info!("stopped");
@@ -338,12 +347,6 @@ impl Agent {
                 vec![LeafDraft::event(kind, note)],
             )
             .await
-    }
-}
-
-impl Generation {
-    async fn end(mut self) {
-        self.tasks.shutdown().await;
     }
 }
 

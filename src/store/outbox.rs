@@ -157,6 +157,14 @@ impl Store {
             .await
     }
 
+    /// Puts back what was on its way when its sender was ended.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn put_back(&self) -> Result<(), StoreError> {
+        self.call(|inner| recover(&inner.connection)).await
+    }
+
     /// Records that the dashboard took a submission.
     ///
     /// # Errors

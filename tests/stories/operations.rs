@@ -113,6 +113,29 @@ fn a_frozen_agent_gives_no_sign_of_life() {
     assert_eq!(agent.stop(), 0);
 }
 
+#[test]
+fn what_was_being_sent_at_a_reload_is_sent_again() {
+    let site = Site::new();
+    let dashboard = site.start_dashboard();
+    let agent = site.start_agent();
+    site.wait_until_all_accepted(3);
+    dashboard.signal("-STOP");
+    let mut sent = None;
+    wait_until("a submission to be on its way", || {
+        let outbox = site.outbox();
+        let found = outbox.iter().find(|(_, state)| *state == "in_flight");
+        sent = found.map(|(key, _)| *key);
+        sent.is_some()
+    });
+    agent.signal("-HUP");
+    agent.wait_for("configuration reloaded");
+    dashboard.signal("-CONT");
+    wait_until("it to be accepted", || {
+        site.outbox()[&sent.unwrap()] == "accepted"
+    });
+    assert_eq!(agent.stop(), 0);
+}
+
 /// A reload is announced with its time in one message, as `Type=notify-reload` wants it.
 fn expect_reload(manager: &Manager, not_before: u128) {
     let told = manager.told();
