@@ -229,7 +229,10 @@ impl Status {
                 part.errors += 1;
                 part.last_error = error;
             }
-            part.detail = detail.or_else(|| part.detail.take());
+            // What it was doing explains a failure; once it works again and says nothing, that is over.
+            if state == PartState::Ok || detail.is_some() {
+                part.detail = detail;
+            }
         });
     }
 

@@ -1,11 +1,13 @@
 //! Where log lines go: text or JSON on standard error, or the journal with its fields.
 
 use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::prelude::*;
 
 use super::LogFormat;
+use super::journal::{self, Journal};
 use crate::config::{Log, LogFormat as Configured};
 
 /// Starts logging. `RUST_LOG`, where set, decides the levels instead of the configuration.
@@ -29,9 +31,13 @@ pub(super) fn start(log: Log, asked: Option<LogFormat>) {
     let started = match format {
         Configured::Json => registry.with(lines.json().flatten_event(true)).try_init(),
         Configured::Text => registry.with(lines).try_init(),
-        Configured::Journald => match tracing_journald::layer() {
+        Configured::Journald => match Journal::connect(PathBuf::from(journal::SOCKET)) {
             Ok(journal) => registry.with(journal).try_init(),
-            Err(_) => registry.with(lines).try_init(),
+            Err(error) => {
+                let started = registry.with(lines).try_init();
+                tracing::warn!(path = journal::SOCKET, %error, "no journal listens; log lines go to standard error");
+                started
+            }
         },
     };
     if let Err(error) = started {

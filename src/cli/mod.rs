@@ -7,6 +7,7 @@ mod check;
 mod completions;
 mod dashboard;
 mod demo;
+mod journal;
 mod logs;
 mod man;
 mod preview;
