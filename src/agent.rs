@@ -279,6 +279,8 @@ impl Agent {
         self.end(generation).await;
         self.submitting()?.drain().await;
         self.event(LeafKind::Stop, "stopped on request").await?;
+        // Here and not when the store's thread ends: the process may be gone before it has.
+        self.store.settle().await?;
         tracing::info!("stopped");
         Ok(())
     }

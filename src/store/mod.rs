@@ -89,7 +89,7 @@ impl Store {
                 while let Some(request) = queue.blocking_recv() {
                     request(&mut inner);
                 }
-                inner.close();
+                inner.settle();
             })
             .map_err(StoreError::StartThread)?;
         answer.await.map_err(|_| StoreError::Stopped)??;
@@ -155,6 +155,19 @@ impl Store {
             .await
     }
 
+    /// Moves the write-ahead log into the database, so that one file holds everything. Where somebody reads
+    /// it at this moment the log stays, and nothing is lost.
+    ///
+    /// # Errors
+    /// When the store's thread has ended.
+    pub async fn settle(&self) -> Result<(), StoreError> {
+        self.call(|inner| {
+            inner.settle();
+            Ok(())
+        })
+        .await
+    }
+
     /// Bytes of the database and its write-ahead log on disk.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
@@ -181,7 +194,7 @@ impl Inner {
         })
     }
 
-    fn close(self) {
+    fn settle(&self) {
         if let Err(error) = self
             .connection
             .pragma_update(None, "wal_checkpoint", "TRUNCATE")

@@ -95,6 +95,7 @@ fn a_service_manager_hears_of_start_reload_refusal_and_stop() {
     agent.signal("-TERM");
     assert_eq!(manager.told(), ["STOPPING=1"]);
     assert_eq!(agent.stop(), 0);
+    assert_eq!(log_bytes(&site), 0, "one file holds everything");
     assert_eq!(site.last_leaf().as_deref(), Some("stop"));
 }
 
@@ -146,6 +147,11 @@ fn expect_reload(manager: &Manager, not_before: u128) {
         .parse()
         .unwrap();
     assert!((not_before..=monotonic()).contains(&at), "{told:?}");
+}
+
+/// Bytes of the store's write-ahead log.
+fn log_bytes(site: &Site) -> u64 {
+    fs::metadata(site.path("agent/store.db-wal")).map_or(0, |log| log.len())
 }
 
 fn monotonic() -> u128 {
