@@ -93,7 +93,12 @@ pub fn judge(held: &Head, offer: &AddCheckpoint, offered: &Checkpoint) -> Result
     if offer.old != held.size {
         return Err(Unfit::OtherOld { held: held.size });
     }
-    verify_consistency(held, &offered.head, &offer.proof).map_err(Unfit::Fork)
+    verify_consistency(held, &offered.head, &offer.proof).map_err(|why| match why {
+        // A proof of another length is wrong for every log, so it says nothing against this one.
+        Inconsistent::Length => Unfit::Proof,
+        Inconsistent::Shrinks { .. } => Unfit::Smaller,
+        Inconsistent::New | Inconsistent::Old => Unfit::Fork(why),
+    })
 }
 
 /// Why a checkpoint is not cosigned.
@@ -108,6 +113,9 @@ pub enum Unfit {
         /// Leaves of the head that is held.
         held: u64,
     },
+    /// The proof has not the length that the sizes need.
+    #[error("the proof has not as many digests as the two sizes need")]
+    Proof,
     /// It has fewer leaves than it claims to continue.
     #[error("the checkpoint has fewer leaves than the old size that it names")]
     Smaller,
@@ -256,10 +264,10 @@ mod tests {
         assert_eq!(judge(&Head::empty(), &first, &checkpoint), Ok(()));
         let proof = vec![Digest::of(b"x")];
         let padded = AddCheckpoint { proof, ..first };
-        assert!(matches!(
+        assert_eq!(
             judge(&Head::empty(), &padded, &checkpoint),
-            Err(Unfit::Fork(_))
-        ));
+            Err(Unfit::Proof)
+        );
     }
 
     #[test]

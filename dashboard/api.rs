@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::evaluate::{tier_state, utc_day};
 use crate::refused::Refused;
 use crate::standing::Standing;
-use crate::store::{Agent, Row};
+use crate::store::{Agent, Receipted, Row};
 use crate::view;
 
 /// Days of history when the query names none.
@@ -121,11 +121,16 @@ async fn read_sources(app: &App, id: &str) -> Result<Response, Refused> {
     let company = &standing.company.id;
     let agents = app.store().agents(company.clone()).await?;
     let latest = app.store().latest_of_each(company.clone()).await?;
-    let sources: Vec<Value> = agents.iter().map(|agent| source(agent, &latest)).collect();
+    let receipted = app.store().receipted(company.clone()).await?;
+    let sources = agents.iter().map(|agent| {
+        let receipted = receipted.iter().find(|last| last.agent == agent.id);
+        source(agent, &latest, receipted)
+    });
+    let sources: Vec<Value> = sources.collect();
     Ok(Json(json!({ "company_id": company, "sources": sources })).into_response())
 }
 
-fn source(agent: &Agent, latest: &[Row]) -> Value {
+fn source(agent: &Agent, latest: &[Row], receipted: Option<&Receipted>) -> Value {
     let own = latest.iter().filter(|row| row.agent == agent.id);
     let submissions = own.map(|row| {
         json!({
@@ -144,6 +149,12 @@ fn source(agent: &Agent, latest: &[Row]) -> Value {
         "site": agent.site,
         "enrolled_at": agent.enrolled_at,
         "revoked": agent.revoked_at.is_some(),
+        "receipted": receipted.map(|last| json!({
+            "epoch": last.epoch,
+            "size": last.size,
+            "at": last.at,
+            "forks": last.forks,
+        })),
         "last_submissions": submissions.collect::<Vec<_>>(),
     })
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use cms_attest::Cosigner;
 use cms_spec::CompanyId;
 use jiff::Timestamp;
 use tokio::sync::{Notify, Semaphore};
@@ -22,6 +23,11 @@ const EXAMINATIONS_MAX: usize = 8;
 /// Bodies that are read at once, of at most 4 MiB each: half a gigabyte at the very worst.
 const BODIES_MAX: usize = 128;
 
+/// Checkpoints that an agent may offer at once: a stop and a start, each with a size to learn first.
+const CHECKPOINTS_BURST: i64 = 30;
+/// Checkpoints a second after that; one in five minutes is what an agent needs.
+const CHECKPOINTS_PER_SECOND: i64 = 1;
+
 /// One running dashboard. Cheap to clone.
 #[derive(Clone)]
 pub struct App(Arc<Inner>);
@@ -30,6 +36,8 @@ struct Inner {
     store: Store,
     clock: Clock,
     authority: String,
+    cosigner: Cosigner,
+    checkpoint_buckets: Buckets,
     buckets: Buckets,
     bodies: Semaphore,
     examinations: Arc<Semaphore>,
@@ -40,13 +48,15 @@ struct Inner {
 }
 
 impl App {
-    /// A dashboard over a store, known to agents as `authority`.
+    /// A dashboard over a store, known to agents as `authority`, whose receipts `cosigner` signs.
     #[must_use]
-    pub fn new(store: Store, clock: Clock, authority: String) -> Self {
+    pub fn new(store: Store, clock: Clock, authority: String, cosigner: Cosigner) -> Self {
         Self(Arc::new(Inner {
             store,
             clock,
             authority,
+            cosigner,
+            checkpoint_buckets: Buckets::new(CHECKPOINTS_BURST, CHECKPOINTS_PER_SECOND),
             buckets: Buckets::default(),
             bodies: Semaphore::new(BODIES_MAX),
             examinations: Arc::new(Semaphore::new(EXAMINATIONS_MAX)),
@@ -72,6 +82,16 @@ impl App {
 
     pub(crate) fn buckets(&self) -> &Buckets {
         &self.0.buckets
+    }
+
+    /// What signs receipts.
+    pub(crate) fn cosigner(&self) -> &Cosigner {
+        &self.0.cosigner
+    }
+
+    /// How many checkpoints each agent may offer; apart from those of API keys, so that neither displaces the other.
+    pub(crate) fn checkpoint_buckets(&self) -> &Buckets {
+        &self.0.checkpoint_buckets
     }
 
     pub(crate) fn bodies(&self) -> &Semaphore {

@@ -109,7 +109,7 @@ async fn take_in(app: &App, request: Request) -> Result<Response, Refused> {
     Ok(Json(EnrolAnswer {
         agent_id: agent.id,
         api_key_id,
-        cosigner: None,
+        cosigner: Some(app.cosigner().published().to_string()),
         server_time: now,
     })
     .into_response())

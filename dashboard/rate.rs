@@ -1,4 +1,4 @@
-//! How many requests an API key may make: a token bucket for each key, filled as the given time goes by.
+//! How many requests an API key or an agent may make: a token bucket for each, filled as the given time goes by.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -14,8 +14,13 @@ const PER_SECOND: i64 = 20;
 const KEYS_MAX: usize = 10_000;
 
 /// The buckets of all keys.
-#[derive(Debug, Default)]
-pub(crate) struct Buckets(Mutex<BTreeMap<String, Bucket>>);
+#[derive(Debug)]
+pub(crate) struct Buckets {
+    burst_milli: i64,
+    /// Requests a second are thousandths of a request a millisecond.
+    per_second: i64,
+    filled: Mutex<BTreeMap<String, Bucket>>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
@@ -24,39 +29,53 @@ struct Bucket {
     filled_at: Timestamp,
 }
 
+/// Those of API keys.
+impl Default for Buckets {
+    fn default() -> Self {
+        Self::new(BURST, PER_SECOND)
+    }
+}
+
 impl Buckets {
+    /// Buckets of this size, filled at this pace.
+    pub(crate) const fn new(burst: i64, per_second: i64) -> Self {
+        Self {
+            burst_milli: burst * 1000,
+            per_second,
+            filled: Mutex::new(BTreeMap::new()),
+        }
+    }
+
     /// Takes one request from the key's bucket, or says how many seconds to wait for it.
     pub(crate) fn take(&self, key: &str, now: Timestamp) -> Result<(), u32> {
-        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buckets = self.filled.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= KEYS_MAX && !buckets.contains_key(key) {
-            buckets.retain(|_, bucket| bucket.milli_at(now) < BURST * 1000);
+            buckets.retain(|_, bucket| self.milli_at(bucket, now) < self.burst_milli);
             if buckets.len() >= KEYS_MAX {
                 buckets.pop_first();
             }
         }
         let bucket = buckets.entry(key.to_owned()).or_insert(Bucket {
-            milli_left: BURST * 1000,
+            milli_left: self.burst_milli,
             filled_at: now,
         });
-        bucket.milli_left = bucket.milli_at(now);
+        bucket.milli_left = self.milli_at(bucket, now);
         bucket.filled_at = now;
         if bucket.milli_left >= 1000 {
             bucket.milli_left -= 1000;
             return Ok(());
         }
         let missing = 1000 - bucket.milli_left;
-        let seconds = missing.div_euclid(PER_SECOND * 1000) + 1;
+        let seconds = missing.div_euclid(self.per_second * 1000) + 1;
         Err(u32::try_from(seconds).unwrap_or(u32::MAX))
     }
-}
 
-impl Bucket {
-    fn milli_at(self, now: Timestamp) -> i64 {
-        let passed = now.duration_since(self.filled_at).max(SignedDuration::ZERO);
-        let milli = i64::try_from(passed.as_millis()).unwrap_or(i64::MAX);
-        (self.milli_left)
-            .saturating_add(milli.saturating_mul(PER_SECOND))
-            .min(BURST * 1000)
+    fn milli_at(&self, bucket: &Bucket, now: Timestamp) -> i64 {
+        let passed = now.duration_since(bucket.filled_at);
+        let milli = i64::try_from(passed.max(SignedDuration::ZERO).as_millis()).unwrap_or(i64::MAX);
+        (bucket.milli_left)
+            .saturating_add(milli.saturating_mul(self.per_second))
+            .min(self.burst_milli)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Every way in which the dashboard says no: a closed list, each with status, stable code and next step.
 
 use cms_attest::answer::Detail;
+use cms_attest::merkle::Inconsistent;
 use cms_attest::{Digest, Problem, Refusal};
 use cms_spec::{Category, CompanyId};
 use jiff::Timestamp;
@@ -15,6 +16,8 @@ const RETRY_BUSY_S: u32 = 5;
 pub(crate) enum Refused {
     #[error("the signature is agent {signer}'s, the idempotency key is agent {named}'s")]
     AgentMismatch { signer: String, named: String },
+    #[error("no agent {0} is enrolled")]
+    AgentUnknown(String),
     #[error(
         "the Authorization header is not one API key: an API key is cms_live_ or cms_test_ and 43 characters"
     )]
@@ -35,6 +38,10 @@ pub(crate) enum Refused {
     ClonedIdentity,
     #[error("there is no company {0}")]
     CompanyUnknown(String),
+    #[error("the checkpoint cannot be taken: {0}")]
+    CheckpointMalformed(String),
+    #[error("the checkpoint is not signed by the ledger key that this agent enrolled with")]
+    CheckpointUnsigned,
     #[error("the body does not decompress")]
     CompressionMalformed,
     #[error("the request took too long to arrive")]
@@ -43,12 +50,16 @@ pub(crate) enum Refused {
     EncodingUnsupported(String),
     #[error("the agent was revoked")]
     AgentRevoked,
+    #[error("this agent has begun more ledgers than are kept")]
+    EpochsMany,
     #[error("index {index} of this ledger was accepted with the leaf {stored}, this is {offered}")]
     Fork {
         index: u64,
         stored: Digest,
         offered: Digest,
     },
+    #[error("this head does not continue the one that was cosigned before: {0}")]
+    ForkedHead(Inconsistent),
     #[error("the submission's timestamp is {ahead_s} s in the future")]
     FromTheFuture { ahead_s: i64 },
     #[error("the submission says things that cannot be")]
@@ -65,6 +76,8 @@ pub(crate) enum Refused {
     NotFound(String),
     #[error("the company of the API key is {key}, that of the body {body}")]
     OtherCompany { key: CompanyId, body: CompanyId },
+    #[error("the checkpoint is of {0}, which is not this agent's ledger")]
+    OtherOrigin(String),
     #[error("the agent's id and its request key are not enrolled together")]
     OtherAgentId,
     #[error("this request key is enrolled with another ledger key")]
@@ -73,7 +86,7 @@ pub(crate) enum Refused {
     QueryMalformed(String),
     #[error("the system gave no random numbers")]
     Random,
-    #[error("this API key has made too many requests")]
+    #[error("there were too many requests of this API key or agent")]
     RateLimited { wait_s: u32 },
     #[error("this very request was accepted before")]
     Replayed,
@@ -94,14 +107,21 @@ impl Refused {
     pub(crate) fn status(&self) -> u16 {
         match self {
             Self::Signature(refusal) => refusal.http_status(),
-            Self::CompressionMalformed | Self::QueryMalformed(_) => 400,
+            Self::CheckpointMalformed(_) | Self::CompressionMalformed | Self::QueryMalformed(_) => {
+                400
+            }
             Self::ApiKeyMalformed
             | Self::ApiKeyMissing
             | Self::ApiKeyRevoked(_)
             | Self::ApiKeyUnknown
             | Self::ChallengeUnknown => 401,
-            Self::AgentMismatch { .. } | Self::AgentRevoked | Self::OtherCompany { .. } => 403,
-            Self::CompanyUnknown(_) | Self::NotFound(_) => 404,
+            Self::AgentMismatch { .. }
+            | Self::AgentRevoked
+            | Self::CheckpointUnsigned
+            | Self::EpochsMany
+            | Self::OtherCompany { .. }
+            | Self::OtherOrigin(_) => 403,
+            Self::AgentUnknown(_) | Self::CompanyUnknown(_) | Self::NotFound(_) => 404,
             Self::MethodNotAllowed(_) => 405,
             Self::ClonedIdentity
             | Self::Fork { .. }
@@ -111,6 +131,7 @@ impl Refused {
             Self::TooLarge { .. } => 413,
             Self::EncodingUnsupported(_) | Self::MediaTypeUnsupported(_) => 415,
             Self::CategoryMismatch { .. }
+            | Self::ForkedHead(_)
             | Self::FromTheFuture { .. }
             | Self::Implausible(_)
             | Self::Incomplete(_)
@@ -127,6 +148,7 @@ impl Refused {
         match self {
             Self::AgentMismatch { .. } => "agent_mismatch",
             Self::AgentRevoked => "agent_revoked",
+            Self::AgentUnknown(_) => "agent_unknown",
             Self::ApiKeyMalformed => "api_key_malformed",
             Self::ApiKeyMissing => "api_key_missing",
             Self::ApiKeyRevoked(_) => "api_key_revoked",
@@ -134,12 +156,15 @@ impl Refused {
             Self::CategoryMismatch { .. } => "category_mismatch",
             Self::ChallengeUnknown => "challenge_unknown",
             Self::ChallengesOpen => "challenges_open",
+            Self::CheckpointMalformed(_) => "checkpoint_malformed",
+            Self::CheckpointUnsigned => "checkpoint_unsigned",
             Self::ClonedIdentity => "cloned_identity",
             Self::CompanyUnknown(_) => "company_unknown",
             Self::CompressionMalformed => "compression_malformed",
             Self::Deadline => "deadline",
             Self::EncodingUnsupported(_) => "encoding_unsupported",
-            Self::Fork { .. } => "fork",
+            Self::EpochsMany => "epochs_many",
+            Self::Fork { .. } | Self::ForkedHead(_) => "fork",
             Self::FromTheFuture { .. } => "from_the_future",
             Self::Implausible(_) => "implausible",
             Self::Incomplete(_) => "incomplete",
@@ -150,6 +175,7 @@ impl Refused {
             Self::OtherCompany { .. } => "other_company",
             Self::OtherAgentId => "other_agent_id",
             Self::OtherLogKey => "other_log_key",
+            Self::OtherOrigin(_) => "other_origin",
             Self::QueryMalformed(_) => "query_malformed",
             Self::Random => "random",
             Self::RateLimited { .. } => "rate_limited",
@@ -176,6 +202,7 @@ impl Refused {
         match self {
             Self::AgentMismatch { .. } => "sign with the key that this agent enrolled with",
             Self::AgentRevoked => "ask whoever runs the dashboard why, then enrol with new keys",
+            Self::AgentUnknown(_) => "enrol the agent, then offer the checkpoint again",
             Self::ApiKeyMalformed | Self::ApiKeyMissing => {
                 "send one header: Authorization: Bearer, and the key as the dashboard showed it"
             }
@@ -184,6 +211,10 @@ impl Refused {
             Self::CategoryMismatch { .. } => "post it to the endpoint of its own category",
             Self::ChallengeUnknown => "ask for a new challenge, then enrol again",
             Self::ChallengesOpen => "wait until some of them expire",
+            Self::CheckpointMalformed(_) => {
+                "write old size, proof, an empty line and the signed head, as the protocol shows it"
+            }
+            Self::CheckpointUnsigned => "sign with the ledger key that this agent enrolled with",
             Self::ClonedIdentity => {
                 "if this host is a copy, stop its agent, remove its store with the copied identity, and start it again"
             }
@@ -191,6 +222,10 @@ impl Refused {
             Self::CompressionMalformed => "send one whole zstd frame, or no Content-Encoding",
             Self::Deadline => "send it again over a faster connection",
             Self::EncodingUnsupported(_) => "send Content-Encoding: zstd, or none",
+            Self::EpochsMany => "enrol with new keys, as a new agent",
+            Self::ForkedHead(_) => {
+                "stop: two histories claim one ledger. Both heads are kept here; keep yours, and begin a new epoch"
+            }
             Self::Fork { .. } => {
                 "stop: two histories claim one place. Keep both, and begin a new epoch of the ledger"
             }
@@ -203,6 +238,7 @@ impl Refused {
             Self::OtherCompany { .. } => "use the API key of the company that the body names",
             Self::OtherAgentId => "restore the agent's identity from a backup, or enrol it as a new agent",
             Self::OtherLogKey => "enrol again with a new request key",
+            Self::OtherOrigin(_) => "name the ledger carbonmirror/<company>/<agent_id>/<epoch>",
             Self::QueryMalformed(_) => "write dates as YYYY-MM-DD",
             Self::Replayed => "sign a retry again, with its own nonce; nothing was lost",
             Self::Signature(refusal) => refusal.next_step(),

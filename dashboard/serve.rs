@@ -12,6 +12,7 @@ use crate::app::{App, chain};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::connections::{Bounded, CONNECTIONS_MAX};
+use crate::cosigner::{self, CosignerError};
 use crate::evaluate;
 use crate::router::router;
 use crate::store::{Store, StoreError};
@@ -65,8 +66,9 @@ impl Server {
             Some(host) => format!("{host}:{}", address.port()),
             None => config.authority.clone(),
         };
+        let cosigner = cosigner::load(&config.store, &authority)?;
         Ok(Self {
-            app: App::new(store, clock, authority),
+            app: App::new(store, clock, authority, cosigner),
             listener,
             address,
             tls: RustlsConfig::from_config(tls),
@@ -187,6 +189,9 @@ async fn keep_retained(app: &App) {
 /// Why the dashboard does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
+    /// There is no key for receipts.
+    #[error("cannot sign receipts")]
+    Cosigner(#[from] CosignerError),
     /// The address cannot be listened on.
     #[error("cannot listen on {listen}; choose another `listen`")]
     Listen {

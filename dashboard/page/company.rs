@@ -12,7 +12,7 @@ use maud::{Markup, html};
 
 use super::parts::{PASS, bar, figure, percent, points, span, sparkline, tier, time, unknown};
 use crate::standing::Standing;
-use crate::store::{Agent, Day, Event, Row};
+use crate::store::{Agent, Day, Event, Receipted, Row};
 use crate::view;
 
 /// Events on the page; the API has all.
@@ -28,6 +28,7 @@ pub(super) struct Shown {
     pub(super) state: TierState,
     pub(super) events: Vec<Event>,
     pub(super) agents: Vec<Agent>,
+    pub(super) receipted: Vec<Receipted>,
     pub(super) latest: Vec<Row>,
     pub(super) rows: Vec<Row>,
     pub(super) days: Vec<Day>,
@@ -238,7 +239,8 @@ impl Shown {
                     div.scroll role="region" aria-label="Sources" tabindex="0" { table {
                         thead { tr {
                             th scope="col" { "Agent" } th scope="col" { "Site" } th scope="col" { "Version" }
-                            th scope="col" { "Last seen (UTC)" } th scope="col" { "Reports" }
+                            th scope="col" { "Last seen (UTC)" } th scope="col" { "Receipted (UTC)" }
+                            th scope="col" { "Reports" }
                         } }
                         tbody { @for agent in self.agents.iter().take(AGENTS_SHOWN) {
                             (self.source(agent))
@@ -278,6 +280,7 @@ impl Shown {
                 td.nowrap { @match &agent.site { Some(site) => { (site) }, None => { (unknown()) } } }
                 td { (agent.version) }
                 td { (time(own.iter().map(|row| row.received_at).max())) }
+                td { (self.receipted(agent)) }
                 td {
                     @if own.is_empty() { span.quiet { "nothing yet" } }
                     @for (place, row) in own.iter().enumerate() {
@@ -285,6 +288,20 @@ impl Shown {
                         (title(row.category))
                     }
                 }
+            }
+        }
+    }
+
+    /// How much of its ledger an agent cannot take back.
+    fn receipted(&self, agent: &Agent) -> Markup {
+        let last = self.receipted.iter().find(|last| last.agent == agent.id);
+        html! {
+            @match last {
+                Some(last) => {
+                    (time(Some(last.at))) br; span.quiet.nowrap { "size " (last.size) }
+                    @if last.forks > 0 { " " span.bad { "forked" } }
+                },
+                None => { (unknown()) },
             }
         }
     }

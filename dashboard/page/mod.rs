@@ -81,6 +81,7 @@ async fn show(app: &App, id: &str) -> Result<Markup, Refused> {
         state: tier_state(store.tier_state(company.clone()).await?.as_deref())?,
         events: store.events(company.clone(), EVENTS_MAX).await?,
         agents: store.agents(company.clone()).await?,
+        receipted: store.receipted(company.clone()).await?,
         latest: store.latest_of_each(company.clone()).await?,
         rows: store.latest(company.clone(), ROWS_MAX).await?,
         days: store.days(company, first, today).await?,

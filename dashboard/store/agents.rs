@@ -122,6 +122,17 @@ impl Store {
         .await
     }
 
+    /// The agent with this id.
+    pub(crate) async fn agent(&self, id: AgentId) -> Result<Option<Agent>, StoreError> {
+        self.read(move |db| {
+            let sql = format!("SELECT {COLUMNS} FROM agent WHERE id = ?1");
+            let mut find = db.prepare_cached(&sql)?;
+            let found = find.query_row([id.as_str()], raw).optional()?;
+            found.map(RawAgent::checked).transpose()
+        })
+        .await
+    }
+
     /// The agent whose request key has this name.
     pub(crate) async fn agent_by_key(&self, key: KeyId) -> Result<Option<Agent>, StoreError> {
         self.read(move |db| agent_by_key(db, &key)).await

@@ -5,6 +5,7 @@
 //! an unbounded queue (a full one is [`StoreError::Busy`]), a database of another program or a newer version.
 
 mod agents;
+mod checkpoints;
 mod companies;
 mod engine;
 mod retention;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 pub use agents::{Agent, Enrolled, NewAgent};
+pub use checkpoints::{Held, Receipted};
 pub use companies::{Company, KeyRow};
 pub use engine::Store;
 pub(crate) use engine::open_plain;

@@ -9,7 +9,7 @@ use super::StoreError;
 /// "CMSd": tells our files from other people's SQLite files.
 const APPLICATION_ID: i64 = 0x434d_5364;
 /// Raised with each change of the tables.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// Times are milliseconds since the epoch. A submission's row outlives its body, so that proofs still hold.
 /// `latest` is the last one of each agent and category that came, `current` the newest one that counts.
@@ -123,7 +123,36 @@ CREATE TABLE tier_event (
 CREATE INDEX tier_event_company ON tier_event (company);
 ";
 
-/// Makes the tables in a new file; refuses a file that is not ours.
+/// Since version 2. `checkpoint` has the last cosigned head of each log, `fork_evidence` those that contradicted
+/// one, each beside the head that was held then.
+const TABLES_OF_RECEIPTS: &str = "
+CREATE TABLE checkpoint (
+    agent TEXT NOT NULL REFERENCES agent (id),
+    epoch INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    root BLOB NOT NULL,
+    note TEXT NOT NULL,
+    cosigned_ms INTEGER NOT NULL,
+    forks INTEGER NOT NULL,
+    PRIMARY KEY (agent, epoch)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE fork_evidence (
+    seq INTEGER PRIMARY KEY,
+    agent TEXT NOT NULL REFERENCES agent (id),
+    epoch INTEGER NOT NULL,
+    seen_ms INTEGER NOT NULL,
+    held_size INTEGER NOT NULL,
+    held_root BLOB NOT NULL,
+    held_note TEXT NOT NULL,
+    offered_size INTEGER NOT NULL,
+    offered_root BLOB NOT NULL,
+    offer TEXT NOT NULL,
+    UNIQUE (agent, epoch, held_size, offered_size, offered_root)
+) STRICT;
+";
+
+/// Makes the tables in a new file, adds those that an older version had not; refuses a file that is not ours.
 pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     // Immediate, so that the command line and the server never both make the tables.
     let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -133,7 +162,11 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), St
         change.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?;
     if application == 0 && version == 0 && objects == 0 {
         change.execute_batch(TABLES)?;
+        change.execute_batch(TABLES_OF_RECEIPTS)?;
         change.pragma_update(None, "application_id", APPLICATION_ID)?;
+        change.pragma_update(None, "user_version", VERSION)?;
+    } else if application == APPLICATION_ID && version == 1 {
+        change.execute_batch(TABLES_OF_RECEIPTS)?;
         change.pragma_update(None, "user_version", VERSION)?;
     } else if application != APPLICATION_ID || version != VERSION {
         return Err(StoreError::Foreign {
@@ -156,6 +189,33 @@ mod tests {
             .unwrap();
         let refused = prepare(&mut file, Path::new("x")).unwrap_err();
         assert!(matches!(refused, StoreError::Foreign { .. }));
+    }
+
+    #[test]
+    fn a_file_of_version_1_gets_what_it_lacks() {
+        let mut file = Connection::open_in_memory().unwrap();
+        file.execute_batch(TABLES).unwrap();
+        file.pragma_update(None, "application_id", APPLICATION_ID)
+            .unwrap();
+        file.pragma_update(None, "user_version", 1).unwrap();
+        file.execute_batch("INSERT INTO company VALUES ('acme', 'Acme', 0)")
+            .unwrap();
+        prepare(&mut file, Path::new("x")).unwrap();
+        prepare(&mut file, Path::new("x")).unwrap();
+        let count = |table: &str| -> i64 {
+            let sql = format!("SELECT count(*) FROM {table}");
+            file.query_row(&sql, (), |row| row.get(0)).unwrap()
+        };
+        assert_eq!((count("company"), count("checkpoint")), (1, 0));
+    }
+
+    #[test]
+    fn a_newer_version_is_left_alone() {
+        let mut file = Connection::open_in_memory().unwrap();
+        prepare(&mut file, Path::new("x")).unwrap();
+        file.pragma_update(None, "user_version", VERSION + 1)
+            .unwrap();
+        assert!(prepare(&mut file, Path::new("x")).is_err());
     }
 
     #[test]

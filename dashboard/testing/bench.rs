@@ -77,7 +77,7 @@ impl Bench {
             move || *time.lock().unwrap()
         });
         let store = Store::open(dir.path()).unwrap();
-        let app = App::new(store, clock, AUTHORITY.to_owned());
+        let app = App::new(store, clock, AUTHORITY.to_owned(), cosigner(dir.path()));
         Self {
             router: router(app.clone()),
             app,
@@ -318,6 +318,11 @@ pub(super) fn request(
         request = request.header(name, value);
     }
     request.body(Body::from(body)).unwrap()
+}
+
+/// The key for receipts of this store.
+pub(super) fn cosigner(dir: &std::path::Path) -> cms_attest::Cosigner {
+    crate::cosigner::load(dir, AUTHORITY).unwrap()
 }
 
 pub(super) fn company(id: &str) -> CompanyId {

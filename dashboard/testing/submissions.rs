@@ -393,6 +393,7 @@ async fn what_was_accepted_is_there_after_a_restart() {
         store,
         std::sync::Arc::new(move || now),
         "dashboard.example.org".to_owned(),
+        super::bench::cosigner(bench.dir.path()),
     );
     let again = Bench {
         router: crate::router(app.clone()),
