@@ -363,6 +363,8 @@ mod tests {
                         .collect();
                     prop_assert_eq!(refused, []);
                     let text = serde_json::to_string(payload.data())?;
+                    // Exhaust air is the one thing that may be below zero.
+                    let text = text.replace("\"exhaust_temp_celsius\":-", "");
                     prop_assert!(!text.contains("NaN") && !text.contains(":-"));
                 }
             }
