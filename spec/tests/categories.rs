@@ -119,6 +119,28 @@ mod tests {
         );
     }
 
+    #[test]
+    fn statements_are_dirty_when_and_only_when_they_change() {
+        let mut windows = Windows::new();
+        let mut before = windows.statements();
+        let (small, large) = (tally(1, at(0)), tally(2, at(0)));
+        for (seconds, scanned_at, active) in [
+            (0, 0, small),
+            (5, 0, small),
+            (10, 10, small),
+            (15, 10, large),
+            (20, 10, large),
+        ] {
+            let mut readings = Readings::default();
+            let scan = scan(scanned_at, active, Tally::default());
+            readings.snapshot(Snapshot::Storage(scan));
+            let dirty = windows.observe(&readings.stamp("storage/filesystem", at(seconds), "b"));
+            let now = windows.statements();
+            assert_eq!(dirty.statements, now != before, "{seconds}");
+            before = now;
+        }
+    }
+
     fn heat(silent_from: i64, with_output: bool) -> (HeatRecovery, Payload) {
         let mut windows = Windows::new();
         for minute in (0..=1440).step_by(5) {
@@ -198,6 +220,7 @@ mod tests {
         let dirty = windows.observe(&readings.stamp("models/vllm", at(2), "b"));
         let mut reborn = Windows::new();
         reborn.restore(windows.carry());
+        reborn.restore_statements(windows.statements());
         for bucket in &dirty.blocks {
             reborn
                 .load_block(*bucket, &windows.block(*bucket))

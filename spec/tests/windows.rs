@@ -275,6 +275,8 @@ mod tests {
         let carry = serde_json::to_string(&windows.carry()).expect("a carry prints");
         let carry: Carry = serde_json::from_str(&carry).expect("a carry reads back");
         fresh.restore(carry);
+        let statements = serde_json::to_string(&windows.statements()).expect("statements print");
+        fresh.restore_statements(serde_json::from_str(&statements).expect("they read back"));
         for bucket in blocks {
             fresh
                 .load_block(*bucket, &windows.block(*bucket))
@@ -285,6 +287,7 @@ mod tests {
 
     fn assert_same(a: &Windows, b: &Windows, blocks: &BTreeSet<i64>, slot: Slot) {
         assert_eq!(a.carry(), b.carry());
+        assert_eq!(a.statements(), b.statements());
         // A long span touches thousands; a few hundred of them show a difference as well.
         for bucket in blocks.iter().step_by(blocks.len() / 200 + 1) {
             assert_eq!(a.block(*bucket), b.block(*bucket));

@@ -1,4 +1,7 @@
-//! What must survive a restart besides blocks: baselines of counters, facts, origins, scans.
+//! What must survive a restart besides blocks: the carry changes with every sample, the statements rarely.
+//!
+//! Statements are large where there are many storage units or a long inventory, so that they are written
+//! only when a source states something else than before.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +20,7 @@ use crate::heat::ThermalFacts;
 use crate::ids::Subject;
 use crate::provenance::{Origin, Quality};
 
-/// What the store keeps beside the blocks, in one piece.
+/// What the store keeps beside the blocks and the statements: baselines of counters, facts, origins.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Carry {
@@ -30,9 +33,15 @@ pub struct Carry {
     thermal: BTreeMap<Subject, ThermalCarry>,
     endpoints: BTreeMap<String, i64>,
     newest_inference: Option<(u16, i64)>,
+    dropped: Dropped,
+}
+
+/// What sources have stated as a whole: the latest scan of each storage unit and the inventory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Statements {
     scans: Vec<ScanCarry>,
     baseline: Option<(Baseline, Timestamp)>,
-    dropped: Dropped,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,14 +135,6 @@ pub(super) fn take(windows: &Windows) -> Carry {
             (subject.clone(), carry)
         })
         .collect();
-    let scans = windows
-        .storage
-        .values()
-        .map(|(scan, anomaly)| ScanCarry {
-            scan: scan.clone(),
-            anomaly: anomaly.clone(),
-        })
-        .collect();
     Carry {
         newest: windows.newest,
         too_old_in_a_row: windows.too_old_in_a_row,
@@ -143,10 +144,32 @@ pub(super) fn take(windows: &Windows) -> Carry {
         thermal,
         endpoints: windows.models.endpoints.clone(),
         newest_inference: windows.models.newest,
-        scans,
-        baseline: windows.baseline.clone(),
         dropped: windows.dropped,
     }
+}
+
+pub(super) fn take_statements(windows: &Windows) -> Statements {
+    let scans = windows
+        .storage
+        .values()
+        .map(|(scan, anomaly)| ScanCarry {
+            scan: scan.clone(),
+            anomaly: anomaly.clone(),
+        })
+        .collect();
+    Statements {
+        scans,
+        baseline: windows.baseline.clone(),
+    }
+}
+
+pub(super) fn put_statements(windows: &mut Windows, statements: Statements) {
+    windows.storage = statements
+        .scans
+        .into_iter()
+        .map(|kept| (kept.scan.unit.clone(), (kept.scan, kept.anomaly)))
+        .collect();
+    windows.baseline = statements.baseline;
 }
 
 pub(super) fn put(windows: &mut Windows, carry: Carry) {
@@ -194,12 +217,6 @@ pub(super) fn put(windows: &mut Windows, carry: Carry) {
     }
     windows.models.endpoints = carry.endpoints;
     windows.models.newest = carry.newest_inference;
-    windows.storage = carry
-        .scans
-        .into_iter()
-        .map(|kept| (kept.scan.unit.clone(), (kept.scan, kept.anomaly)))
-        .collect();
-    windows.baseline = carry.baseline;
     windows.dropped = carry.dropped;
     if blocks_first {
         windows.sweep();

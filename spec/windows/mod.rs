@@ -3,7 +3,7 @@
 //! Owns: how a reading becomes amounts of 15-minute buckets, what is kept between readings, what a slot closes.
 //! Promises: constant work for each reading; sums of integers that never drift; a gap stays a gap; every
 //! collection has a bound and what does not fit is counted. Refuses: clocks and files; the store writes
-//! [`Windows::block`] and [`Windows::carry`] together with the sample that changed them.
+//! [`Windows::block`], [`Windows::carry`] and [`Windows::statements`] together with the sample that changed them.
 
 mod block;
 mod carry;
@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use block::BlockError;
-pub use carry::Carry;
+pub use carry::{Carry, Statements};
 
 use crate::category::Category;
 use crate::coverage::Baseline;
@@ -99,6 +99,8 @@ pub struct Dirty {
     pub blocks: BTreeSet<i64>,
     /// Whether the carry has changed.
     pub carry: bool,
+    /// Whether a scan or the inventory has changed.
+    pub statements: bool,
 }
 
 /// What was not used, and why.
@@ -180,7 +182,7 @@ impl Windows {
             dirty: &mut dirty,
         };
         for snapshot in &sample.snapshots {
-            self.snapshot(snapshot, sample.at);
+            entry.dirty.statements |= self.snapshot(snapshot, sample.at);
         }
         let mut processors: BTreeMap<&Subject, Pair<'_>> = BTreeMap::new();
         for reading in &sample.readings {
@@ -237,7 +239,7 @@ impl Windows {
         block::read(self, bucket, bytes)
     }
 
-    /// What must survive a restart besides blocks.
+    /// What must survive a restart besides blocks and statements.
     #[must_use]
     pub fn carry(&self) -> Carry {
         carry::take(self)
@@ -246,6 +248,17 @@ impl Windows {
     /// Puts a kept carry back. Blocks may be loaded before or after.
     pub fn restore(&mut self, carry: Carry) {
         carry::put(self, carry);
+    }
+
+    /// The latest scans and the inventory: large where there is much of it, and rarely changed.
+    #[must_use]
+    pub fn statements(&self) -> Statements {
+        carry::take_statements(self)
+    }
+
+    /// Puts kept statements back.
+    pub fn restore_statements(&mut self, statements: Statements) {
+        carry::put_statements(self, statements);
     }
 
     /// What the windows amount to at the end of a slot.
@@ -367,7 +380,8 @@ impl Windows {
         self.dropped.note(taken);
     }
 
-    fn snapshot(&mut self, snapshot: &Snapshot, at: Timestamp) {
+    /// Takes a statement in, and answers whether a scan or the inventory is another one now.
+    fn snapshot(&mut self, snapshot: &Snapshot, at: Timestamp) -> bool {
         match snapshot {
             Snapshot::Baseline(baseline) => {
                 let size = baseline
@@ -377,12 +391,13 @@ impl Windows {
                     .max(baseline.model_endpoints.len());
                 if size > BASELINE_MAX {
                     self.dropped.excess += 1;
-                    return;
+                    return false;
                 }
                 match &mut self.baseline {
-                    Some((known, _)) if known == baseline => {}
+                    Some((known, _)) if known == baseline => return false,
                     known => *known = Some((baseline.clone(), at)),
                 }
+                return true;
             }
             Snapshot::Instance(facts) => {
                 let subject = &facts.instance;
@@ -393,25 +408,29 @@ impl Windows {
                     instance.facts = Some(facts.clone());
                 }
             }
-            Snapshot::Storage(scan) => self.scan(scan),
+            Snapshot::Storage(scan) => return self.scan(scan),
             Snapshot::Thermal(facts) => {
                 let full = self.thermal.len() >= THERMAL_SOURCES_MAX;
                 if full && !self.thermal.contains_key(&facts.source) {
                     self.dropped.excess += 1;
-                    return;
+                    return false;
                 }
                 let source = self.thermal.entry(facts.source.clone()).or_default();
                 source.facts = Some(facts.clone());
                 source.last_seen = source.last_seen.max(millis(at));
             }
         }
+        false
     }
 
-    fn scan(&mut self, scan: &StorageScan) {
+    fn scan(&mut self, scan: &StorageScan) -> bool {
         let before = self.storage.get(&scan.unit);
         if before.is_none() && self.storage.len() >= STORAGE_UNITS_MAX {
             self.dropped.excess += 1;
-            return;
+            return false;
+        }
+        if before.is_some_and(|(before, _)| before == scan) {
+            return false;
         }
         let anomaly = before.and_then(|(before, found)| {
             if before.as_of == scan.as_of {
@@ -422,6 +441,7 @@ impl Windows {
         });
         self.storage
             .insert(scan.unit.clone(), (scan.clone(), anomaly));
+        true
     }
 }
 

@@ -94,7 +94,17 @@ impl Store {
                     return Ok(origin);
                 }
             }
-            let epoch = u64::try_from(now.as_millisecond()).unwrap_or(0);
+            // Never below the newest: a clock that was put back must not hide the new one behind the old.
+            let after_newest: i64 = inner
+                .connection
+                .query_row("SELECT coalesce(max(epoch) + 1, 0) FROM epoch", [], |row| {
+                    row.get(0)
+                })
+                .map_err(|source| StoreError::Read {
+                    what: "the newest epoch",
+                    source,
+                })?;
+            let epoch = now.as_millisecond().max(after_newest).unsigned_abs();
             let origin = Origin::new(company, agent_id, epoch);
             inner
                 .connection
@@ -133,6 +143,42 @@ impl Store {
                 }
             }
             transaction.commit().map_err(failed)
+        })
+        .await
+    }
+
+    /// Gives the slots of a category that end after `believable` back to whoever closes them in their time.
+    ///
+    /// A clock that was ahead has closed them before they began. Their leaves stay as they are; a `clock`
+    /// leaf says how many there are and why their slots get another one. Answers how many.
+    ///
+    /// # Errors
+    /// When the database cannot be written; then nothing was changed.
+    pub async fn give_back_slots(
+        &self,
+        origin: Origin,
+        moment: Moment,
+        category: Category,
+        believable: Timestamp,
+    ) -> Result<usize, StoreError> {
+        self.call(move |inner| {
+            let failed = |source| StoreError::Write {
+                what: "leaves of a clock that was ahead",
+                source,
+            };
+            let transaction = inner.connection.transaction().map_err(failed)?;
+            let slots = transaction
+                .execute(
+                    "UPDATE leaf SET category = NULL WHERE category = ?1 AND slot_end > ?2",
+                    params![category.path(), believable.as_millisecond()],
+                )
+                .map_err(failed)?;
+            let note = format!(
+                "the clock was put back: {slots} slots of {category} were closed before their time and will be closed again"
+            );
+            append(&transaction, &origin, &moment, LeafDraft::event(LeafKind::Clock, &note))?;
+            transaction.commit().map_err(failed)?;
+            Ok(slots)
         })
         .await
     }
@@ -287,4 +333,83 @@ pub(super) fn from_ms(milliseconds: i64) -> Result<Timestamp, StoreError> {
         what: "a time",
         found: error.to_string(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPRING: i64 = 1_772_000_000;
+
+    fn moment(seconds: i64) -> Moment {
+        Moment {
+            now: Timestamp::from_second(SPRING + seconds).unwrap(),
+            boot_id: "b".to_owned(),
+            boottime_ms: 1,
+            api_key_id: None,
+        }
+    }
+
+    async fn origin(store: &Store, company: &str, seconds: i64) -> Origin {
+        let agent = "0190c9a5-0000-7000-8000-000000000000".parse().unwrap();
+        store
+            .origin(company.parse().unwrap(), agent, moment(seconds).now)
+            .await
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_epoch_that_begins_after_the_clock_was_put_back_is_still_the_newest() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).await.unwrap();
+        let first = origin(&store, "acme-corp", 0).await;
+        let second = origin(&store, "other-corp", -9_000).await;
+        assert!(second.epoch() > first.epoch());
+        assert_eq!(origin(&store, "other-corp", -8_000).await, second);
+        let before_1970 = origin(&store, "acme-corp", -2 * SPRING).await;
+        assert!(before_1970.epoch() > second.epoch());
+    }
+
+    #[tokio::test]
+    async fn slots_that_a_clock_ahead_has_closed_are_closed_again_in_their_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).await.unwrap();
+        let origin = origin(&store, "acme-corp", 0).await;
+        let category = Category::GhostCompute;
+        let gap = |number: i64| {
+            let slot = cms_spec::Cadence::from_seconds(900).slot_numbered(SPRING / 900 + number);
+            LeafDraft::gap(category, slot, "nothing")
+        };
+        let drafts = || (0..10).map(gap).collect::<Vec<_>>();
+        let append = |drafts| store.append_leaves(origin.clone(), moment(0), drafts);
+        append(drafts()).await.unwrap();
+        let believable = drafts()[3].slot.unwrap().1.end;
+        let slots = store
+            .give_back_slots(origin.clone(), moment(0), category, believable)
+            .await
+            .unwrap();
+        assert_eq!(slots, 6);
+        assert_eq!(
+            store.last_slot_end(category).await.unwrap(),
+            Some(believable)
+        );
+        append(drafts()).await.unwrap();
+        let count = |query: &'static str| {
+            store.call(move |inner| {
+                Ok(inner
+                    .connection
+                    .query_row(query, [], |row| row.get::<_, i64>(0))
+                    .unwrap())
+            })
+        };
+        // Ten leaves, one that tells of the clock, and six for the slots that were given back.
+        assert_eq!(count("SELECT count(*) FROM leaf").await.unwrap(), 17);
+        assert_eq!(count("SELECT max(idx) FROM leaf").await.unwrap(), 16);
+        assert_eq!(
+            count("SELECT count(*) FROM leaf WHERE kind = 'clock'")
+                .await
+                .unwrap(),
+            1
+        );
+    }
 }

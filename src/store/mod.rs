@@ -3,15 +3,17 @@
 //! # Contract
 //! - One writer: a thread owns the connection, and every change is one transaction with `synchronous=FULL`.
 //!   When a call returns, its change survives SIGKILL and power loss.
-//! - A sample is written together with the window blocks and the carry that it changed, so that a restart
-//!   continues where the last committed tick stopped ([`samples`]).
+//! - A sample is written together with the window blocks, the carry and the statements that it changed, so
+//!   that a restart continues where the last committed tick stopped ([`samples`]).
 //! - Leaf, body and outbox row of a submission are one transaction, before anything is signed or sent
 //!   ([`outbox`]). A scheduled slot has exactly one leaf: a unique index says so ([`ledger`]).
 //! - Opening never deletes anything. A database of a later version is refused, not changed.
+//! - One agent: a second one on the same directory is refused, and nothing is taken in any more once the
+//!   database has been removed or replaced under a running one ([`place`]).
 //!
 //! # Tables
 //! ```text
-//! meta    key -> value                             identity of the ledger, carry of the windows
+//! meta    key -> value                             carry and statements of the windows, enrolment
 //! tick    id, bucket, body                         samples of open buckets, JSON, one row each
 //! raw     bucket, part -> ticks, body              samples of sealed buckets, JSON lines, zstd
 //! block   bucket -> body                           window sums of all instances, columns, zstd
@@ -24,6 +26,7 @@
 
 pub mod ledger;
 pub mod outbox;
+mod place;
 pub mod retention;
 pub mod samples;
 mod schema;
@@ -32,7 +35,6 @@ mod silent;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -57,6 +59,7 @@ pub struct Store {
 /// What the store's thread owns.
 pub struct Inner {
     connection: Connection,
+    place: place::Place,
     windows: Windows,
     unsaved: samples::Unsaved,
     silent: silent::Silent,
@@ -120,19 +123,14 @@ impl Store {
         &self.path
     }
 
-    /// Answers when the store's thread is alive and its database can be read.
+    /// Answers when the store's thread is alive and its database is where it was opened.
     ///
     /// # Errors
     /// When it is not.
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.call(|inner| {
-            inner
-                .connection
-                .query_row("SELECT 1", [], |_| Ok(()))
-                .map_err(|source| StoreError::Read {
-                    what: "the database",
-                    source,
-                })
+            inner.place.look();
+            inner.refuse_when_gone()
         })
         .await
     }
@@ -181,12 +179,15 @@ impl Store {
 
 impl Inner {
     fn open(path: &Path) -> Result<Self, StoreError> {
-        make_directory(path)?;
-        let mut connection = schema::open(&path.join("store.db"))?;
-        let (windows, oldest_tick_bucket) = samples::load(&mut connection)?;
+        let claim = place::Claim::on(path)?;
+        let database = path.join("store.db");
+        let connection = schema::open(&database)?;
+        let place = place::Place::of(claim, database)?;
+        let (windows, oldest_tick_bucket) = samples::load(&connection)?;
         outbox::recover(&connection)?;
         Ok(Self {
             connection,
+            place,
             windows,
             unsaved: samples::Unsaved::default(),
             silent: silent::Silent::default(),
@@ -223,31 +224,8 @@ impl fmt::Debug for Inner {
 /// # Errors
 /// When there is no store or it cannot be read.
 pub fn read_windows(path: &Path) -> Result<Windows, StoreError> {
-    let mut connection = schema::open_to_read(&path.join("store.db"))?;
-    Ok(samples::load(&mut connection)?.0)
-}
-
-/// Makes the store's directory for the agent's eyes only; an existing one keeps its owner and is narrowed.
-///
-/// # Errors
-/// When it cannot be made or is no directory.
-fn make_directory(path: &Path) -> Result<(), StoreError> {
-    let failed = |source| StoreError::MakeDirectory {
-        path: path.to_owned(),
-        source,
-    };
-    if path.is_dir() {
-        let mode = fs::metadata(path).map_err(failed)?.permissions().mode();
-        if mode & 0o077 != 0 {
-            fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(failed)?;
-        }
-        return Ok(());
-    }
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(failed)
+    let connection = schema::open_to_read(&path.join("store.db"))?;
+    Ok(samples::load(&connection)?.0)
 }
 
 /// Why the store could not do what it was asked.
@@ -268,6 +246,24 @@ pub enum StoreError {
         what: &'static str,
         /// What is wrong with it.
         found: String,
+    },
+    /// The database is not where it was.
+    #[error(
+        "the store {} was removed or replaced while the agent runs: put it back or restart the agent",
+        path.display()
+    )]
+    Gone {
+        /// Where it was.
+        path: PathBuf,
+    },
+    /// Another agent has it.
+    #[error(
+        "another agent is using the store {}: stop it, or give each agent its own store.path",
+        path.display()
+    )]
+    InUse {
+        /// The directory.
+        path: PathBuf,
     },
     /// Another version wrote it.
     #[error(

@@ -146,6 +146,10 @@ impl Store {
 
     /// The submission to send next, marked as in flight: the newest live one, or the oldest of the backlog.
     ///
+    /// Those that were tried least often come first, so that one that is refused again and again holds up no
+    /// other. One loop sends, one at a time: what is still in flight when it asks was left behind by a reload
+    /// or by a write that failed, and is sent again.
+    ///
     /// # Errors
     /// When the database cannot be read or written.
     pub async fn take_next(
@@ -232,22 +236,10 @@ impl Store {
     ) -> Result<(), StoreError> {
         let (epoch, index) = (submission.origin.epoch(), submission.index);
         self.call(move |inner| {
-            inner
-                .connection
-                .prepare_cached(
-                    "UPDATE outbox SET state = ?3, updated_at = ?4, answer = ?5 WHERE epoch = ?1 AND idx = ?2",
-                )
-                .and_then(|mut update| {
-                    update.execute(params![
-                        to_sql(epoch),
-                        to_sql(index),
-                        state,
-                        now.as_millisecond(),
-                        answer
-                    ])
-                })
-                .map(drop)
-                .map_err(|source| StoreError::Write { what: "a submission's state", source })
+            inner.change(
+                "UPDATE outbox SET state = ?3, updated_at = ?4, answer = ?5 WHERE epoch = ?1 AND idx = ?2",
+                params![to_sql(epoch), to_sql(index), state, now.as_millisecond(), answer],
+            )
         })
         .await
     }
@@ -264,6 +256,7 @@ impl Inner {
             what: "a submission",
             source,
         };
+        self.refuse_when_gone()?;
         let (category, slot) = (payload.category(), payload.slot());
         let epoch = sender.origin.epoch();
         let transaction = self.connection.transaction().map_err(failed)?;
@@ -338,43 +331,83 @@ impl Inner {
             source,
         };
         let live_from = (now - LIVE_FOR).as_millisecond();
-        let live = "SELECT epoch, idx FROM outbox WHERE state = 'pending' AND slot_end >= ?1 ORDER BY slot_end DESC, idx DESC LIMIT 1";
-        let backlog = "SELECT epoch, idx FROM outbox WHERE state = 'pending' AND slot_end < ?1 ORDER BY slot_end, idx LIMIT 1";
+        let live = "SELECT epoch, idx FROM outbox WHERE state IN ('pending', 'in_flight') AND slot_end >= ?1
+                    ORDER BY attempts, slot_end DESC, idx DESC LIMIT 1";
+        let backlog = "SELECT epoch, idx FROM outbox WHERE state IN ('pending', 'in_flight') AND slot_end < ?1
+                       ORDER BY attempts, slot_end, idx LIMIT 1";
         let order = if backlog_first {
             [backlog, live]
         } else {
             [live, backlog]
         };
         for query in order {
-            let found = self
-                .connection
-                .prepare_cached(query)
-                .and_then(|mut select| {
-                    select
-                        .query_row([live_from], |row| {
-                            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
-                        })
-                        .optional()
-                })
-                .map_err(failed)?;
-            if let Some((epoch, index)) = found {
-                return self.take(epoch, index).map(Some);
+            loop {
+                let found = self
+                    .connection
+                    .prepare_cached(query)
+                    .and_then(|mut select| {
+                        select
+                            .query_row([live_from], |row| {
+                                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+                            })
+                            .optional()
+                    })
+                    .map_err(failed)?;
+                let Some((epoch, index)) = found else {
+                    break;
+                };
+                match self.read(epoch, index) {
+                    Ok(submission) => {
+                        self.change(
+                            "UPDATE outbox SET state = 'in_flight', attempts = attempts + 1 WHERE epoch = ?1 AND idx = ?2",
+                            params![epoch, index],
+                        )?;
+                        return Ok(Some(submission));
+                    }
+                    Err(StoreError::Decode { what, found }) => {
+                        self.set_aside(epoch, index, what, &found, now)?
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(None)
     }
 
-    fn take(&mut self, epoch: i64, index: i64) -> Result<Submission, StoreError> {
-        let failed = |source| StoreError::Write {
-            what: "a submission's state",
-            source,
-        };
+    /// A submission whose bytes are damaged can never be sent; it must not stand before the others.
+    fn set_aside(
+        &self,
+        epoch: i64,
+        index: i64,
+        what: &str,
+        found: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        tracing::error!(
+            index,
+            what,
+            found,
+            "a submission in the store is damaged; it is kept for a person"
+        );
+        let reason = format!("damaged in the store: {what}: {found}");
+        self.change(
+            "UPDATE outbox SET state = 'rejected', updated_at = ?3, answer = ?4 WHERE epoch = ?1 AND idx = ?2",
+            params![epoch, index, now.as_millisecond(), reason],
+        )
+    }
+
+    fn change(&self, update: &str, values: impl rusqlite::Params) -> Result<(), StoreError> {
         self.connection
-            .prepare_cached(
-                "UPDATE outbox SET state = 'in_flight', attempts = attempts + 1 WHERE epoch = ?1 AND idx = ?2",
-            )
-            .and_then(|mut update| update.execute([epoch, index]))
-            .map_err(failed)?;
+            .prepare_cached(update)
+            .and_then(|mut update| update.execute(values))
+            .map(drop)
+            .map_err(|source| StoreError::Write {
+                what: "a submission's state",
+                source,
+            })
+    }
+
+    fn read(&self, epoch: i64, index: i64) -> Result<Submission, StoreError> {
         let (place, leaf, bytes, origin) = self
             .connection
             .prepare_cached(
@@ -386,9 +419,13 @@ impl Inner {
                 select.query_row([epoch, index], |row| {
                     let place = (row.get::<_, String>(0)?, row.get(1)?, row.get(2)?);
                     Ok((place, row.get::<_, Vec<u8>>(3)?, row.get::<_, Vec<u8>>(4)?, row.get::<_, String>(5)?))
-                })
+                }).optional()
             })
-            .map_err(|source| StoreError::Read { what: "a submission", source })?;
+            .map_err(|source| StoreError::Read { what: "a submission", source })?
+            .ok_or_else(|| StoreError::Decode {
+                what: "a submission",
+                found: "its leaf or its bytes are not there".to_owned(),
+            })?;
         let leaf = leaf
             .try_into()
             .map(Digest::from_bytes)
@@ -494,3 +531,6 @@ fn parse_category(text: &str) -> Result<Category, StoreError> {
         },
     )
 }
+
+#[cfg(test)]
+mod tests;

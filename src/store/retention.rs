@@ -13,6 +13,9 @@ use super::{Inner, Store, StoreError};
 /// Rows removed in one step when the store is too large: a step is a short transaction.
 const STEP_ROWS: i64 = 256;
 
+/// Steps between which the store does other work, such as keeping a sample.
+const STEPS_IN_A_ROW: usize = 4;
+
 /// Pages given back to the file system in one step; SQLite keeps the rest for itself until the next one.
 const VACUUM_PAGES: i64 = 4096;
 
@@ -39,7 +42,15 @@ impl Store {
     /// # Errors
     /// When the database cannot be written.
     pub async fn shrink_to(&self, bytes_max: u64) -> Result<Removed, StoreError> {
-        self.call(move |inner| inner.shrink_to(bytes_max)).await
+        let mut removed = Removed::default();
+        loop {
+            let step = self.call(move |inner| inner.shrink_to(bytes_max)).await?;
+            if step == Removed::default() {
+                return Ok(removed);
+            }
+            removed.bodies += step.bodies;
+            removed.samples += step.samples;
+        }
     }
 }
 
@@ -67,7 +78,10 @@ impl Inner {
 
     fn shrink_to(&mut self, bytes_max: u64) -> Result<Removed, StoreError> {
         let mut removed = Removed::default();
-        while content_bytes(&self.connection)? > bytes_max {
+        for _ in 0..STEPS_IN_A_ROW {
+            if content_bytes(&self.connection)? <= bytes_max {
+                break;
+            }
             let bodies = self.remove_step(
                 "DELETE FROM body WHERE (epoch, idx) IN
                  (SELECT epoch, idx FROM outbox JOIN body USING (epoch, idx)

@@ -1,14 +1,16 @@
 //! Samples and the windows that they feed.
 //!
-//! The windows are a cache that can be made again from the blocks and the carry in the database; both are
-//! written in the transaction of the sample that changed them. When a transaction fails, what it should have
-//! written is kept as unsaved and goes with the next one.
+//! The windows are a cache that can be made again from the blocks, the carry and the statements in the
+//! database; each is written in the transaction of the sample that changed it. When a transaction fails, what
+//! it should have written is kept as unsaved and goes with the next one.
 
 use std::collections::BTreeSet;
 
 use cms_spec::payload::build::Closed;
 use cms_spec::reading::Sample;
-use cms_spec::windows::{BUCKET, BUCKETS, BUCKETS_SPARE, Carry, Dirty, NothingToSay, Windows};
+use cms_spec::windows::{
+    BUCKET, BUCKETS, BUCKETS_SPARE, Carry, Dirty, NothingToSay, Statements, Windows,
+};
 use cms_spec::{Category, Slot};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
@@ -25,6 +27,7 @@ const DECOMPRESSED_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub(super) struct Unsaved {
     blocks: BTreeSet<i64>,
     carry: bool,
+    statements: bool,
 }
 
 impl Store {
@@ -57,9 +60,20 @@ impl Store {
 
 impl Inner {
     fn record(&mut self, sample: &Sample) -> Result<(), StoreError> {
-        let Dirty { blocks, carry } = self.windows.observe(sample);
+        self.refuse_when_gone()?;
+        let floor = self.windows.oldest_bucket();
+        let Dirty {
+            blocks,
+            carry,
+            statements,
+        } = self.windows.observe(sample);
         self.unsaved.blocks.extend(blocks);
         self.unsaved.carry |= carry;
+        self.unsaved.statements |= statements;
+        if self.windows.oldest_bucket() < floor {
+            // The clock was ahead and has been put right: what the window had let go belongs to it again.
+            load_blocks(&self.connection, &mut self.windows, &self.unsaved.blocks)?;
+        }
 
         let bucket = BUCKET.slot_at(sample.at).number(BUCKET);
         let body = to_json("a sample", sample)?;
@@ -84,6 +98,11 @@ impl Inner {
             let carry = String::from_utf8_lossy(&carry);
             schema::set_meta(&transaction, "carry", &carry)?;
         }
+        if self.unsaved.statements {
+            let statements = to_json("the statements", &self.windows.statements())?;
+            let statements = String::from_utf8_lossy(&statements);
+            schema::set_meta(&transaction, "statements", &statements)?;
+        }
         if bucket > self.oldest_tick_bucket {
             seal_before(&transaction, bucket)?;
         }
@@ -95,39 +114,9 @@ impl Inner {
 }
 
 /// Loads the windows, and the oldest bucket that still has single ticks.
-pub(super) fn load(connection: &mut Connection) -> Result<(Windows, i64), StoreError> {
-    let failed = |source| StoreError::Read {
-        what: "the windows",
-        source,
-    };
+pub(super) fn load(connection: &Connection) -> Result<(Windows, i64), StoreError> {
     let mut windows = Windows::default();
-    let newest: Option<i64> = connection
-        .query_row("SELECT max(bucket) FROM block", [], |row| row.get(0))
-        .map_err(failed)?;
-    if let Some(newest) = newest {
-        let oldest =
-            newest.saturating_sub(i64::try_from(BUCKETS + BUCKETS_SPARE).unwrap_or(i64::MAX));
-        let mut blocks = connection
-            .prepare("SELECT bucket, body FROM block WHERE bucket > ?1 ORDER BY bucket")
-            .map_err(failed)?;
-        let mut rows = blocks.query([oldest]).map_err(failed)?;
-        while let Some(row) = rows.next().map_err(failed)? {
-            let bucket: i64 = row.get(0).map_err(failed)?;
-            let body: Vec<u8> = row.get(1).map_err(failed)?;
-            let loaded = decompress(&body).and_then(|bytes| {
-                windows
-                    .load_block(bucket, &bytes)
-                    .map_err(|error| StoreError::Decode {
-                        what: "a window block",
-                        found: error.to_string(),
-                    })
-            });
-            // One lost quarter of an hour is a gap in the window; it must not cost the other 30 days.
-            if let Err(error) = loaded {
-                tracing::error!(bucket, error = %error, "a window block is lost, its quarter of an hour is a gap now");
-            }
-        }
-    }
+    // The carry first: it knows where the window ends, whatever a clock that was ahead has left behind.
     if let Some(carry) = schema::meta(connection, "carry")? {
         match serde_json::from_str::<Carry>(&carry) {
             Ok(carry) => windows.restore(carry),
@@ -136,12 +125,72 @@ pub(super) fn load(connection: &mut Connection) -> Result<(Windows, i64), StoreE
             }
         }
     }
+    if let Some(statements) = schema::meta(connection, "statements")? {
+        match serde_json::from_str::<Statements>(&statements) {
+            Ok(statements) => windows.restore_statements(statements),
+            Err(error) => {
+                tracing::error!(%error, "scans and inventory are lost, the next ones take their place");
+            }
+        }
+    }
+    load_blocks(connection, &mut windows, &BTreeSet::new())?;
     let oldest_tick: Option<i64> = connection
         .query_row("SELECT min(bucket) FROM tick", [], |row| row.get(0))
         .optional()
-        .map_err(failed)?
+        .map_err(cannot_load)?
         .flatten();
     Ok((windows, oldest_tick.unwrap_or(i64::MIN)))
+}
+
+/// Puts the kept blocks of the window's span into it, except those that are newer in memory.
+fn load_blocks(
+    connection: &Connection,
+    windows: &mut Windows,
+    newer: &BTreeSet<i64>,
+) -> Result<(), StoreError> {
+    let newest: Option<i64> = connection
+        .query_row("SELECT max(bucket) FROM block", [], |row| row.get(0))
+        .map_err(cannot_load)?;
+    let span = i64::try_from(BUCKETS + BUCKETS_SPARE).unwrap_or(i64::MAX);
+    let Some(oldest) = windows
+        .oldest_bucket()
+        .or(newest.map(|newest| newest.saturating_sub(span)))
+    else {
+        return Ok(());
+    };
+    let mut blocks = connection
+        .prepare(
+            "SELECT bucket, body FROM block WHERE bucket BETWEEN ?1 AND ?1 + ?2 ORDER BY bucket",
+        )
+        .map_err(cannot_load)?;
+    let mut rows = blocks.query([oldest, span]).map_err(cannot_load)?;
+    while let Some(row) = rows.next().map_err(cannot_load)? {
+        let bucket: i64 = row.get(0).map_err(cannot_load)?;
+        if newer.contains(&bucket) {
+            continue;
+        }
+        let body: Vec<u8> = row.get(1).map_err(cannot_load)?;
+        let loaded = decompress(&body).and_then(|bytes| {
+            windows
+                .load_block(bucket, &bytes)
+                .map_err(|error| StoreError::Decode {
+                    what: "a window block",
+                    found: error.to_string(),
+                })
+        });
+        // One lost quarter of an hour is a gap in the window; it must not cost the other 30 days.
+        if let Err(error) = loaded {
+            tracing::error!(bucket, error = %error, "a window block is lost, its quarter of an hour is a gap now");
+        }
+    }
+    Ok(())
+}
+
+fn cannot_load(source: rusqlite::Error) -> StoreError {
+    StoreError::Read {
+        what: "the windows",
+        source,
+    }
 }
 
 /// Moves the single ticks of all buckets before this one into compressed rows.
@@ -208,4 +257,139 @@ pub(super) fn decompress(bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
         what: "a compressed block",
         found: error.to_string(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cms_spec::coverage::{Baseline, Documented};
+    use cms_spec::provenance::{Confidence, Origin};
+    use cms_spec::reading::{Quantity, Readings, Snapshot, Value};
+    use jiff::Timestamp;
+
+    const SPRING: i64 = 1_772_000_000;
+    const MONTH: i64 = 40 * 86_400;
+
+    fn tick(at: i64) -> Sample {
+        let mut readings = Readings::default();
+        let origin = readings.origin(Origin::measured("p", "p/1", Confidence::A));
+        let host = "host:a".parse().unwrap();
+        let amount = |amount| Value::Amount {
+            amount,
+            over_ms: 1_000,
+        };
+        readings.push(&host, Quantity::CpuBusyMs, amount(500), origin);
+        readings.push(&host, Quantity::CpuCapacityMs, amount(1_000), origin);
+        readings.stamp("compute/host", Timestamp::from_second(at).unwrap(), "boot")
+    }
+
+    async fn count(store: &Store, query: &'static str) -> i64 {
+        store
+            .call(move |inner| {
+                inner
+                    .connection
+                    .query_row(query, [], |row| row.get(0))
+                    .map_err(cannot_load)
+            })
+            .await
+            .unwrap()
+    }
+
+    async fn windows(store: &Store) -> Windows {
+        store.call(|inner| Ok(inner.windows.clone())).await.unwrap()
+    }
+
+    fn usage(windows: &Windows, at: i64) -> String {
+        let slot = BUCKET.slot_at(Timestamp::from_second(at).unwrap());
+        format!("{:?}", windows.close(Category::GhostCompute, slot).unwrap())
+    }
+
+    #[tokio::test]
+    async fn statements_are_written_when_they_change_and_come_back_after_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).await.unwrap();
+        let inventory = || {
+            let mut readings = Readings::default();
+            readings.snapshot(Snapshot::Baseline(Baseline {
+                submission_date: "2026-01-15".parse().unwrap(),
+                instances: vec![Documented {
+                    id: "host:a".to_owned(),
+                    name: "a".to_owned(),
+                }],
+                storage: Vec::new(),
+                model_endpoints: Vec::new(),
+            }));
+            readings.stamp(
+                "coverage/baseline",
+                Timestamp::from_second(SPRING).unwrap(),
+                "b",
+            )
+        };
+        store
+            .record("coverage/baseline", inventory())
+            .await
+            .unwrap();
+        let forget = "DELETE FROM meta WHERE key = 'statements' RETURNING 1";
+        assert_eq!(count(&store, forget).await, 1);
+        store.record("compute/host", tick(SPRING)).await.unwrap();
+        store
+            .record("coverage/baseline", inventory())
+            .await
+            .unwrap();
+        let written = "SELECT count(*) FROM meta WHERE key = 'statements'";
+        assert_eq!(count(&store, written).await, 0, "nothing new was stated");
+
+        let text = serde_json::to_string(&windows(&store).await.statements()).unwrap();
+        store.set_meta("statements", text.clone()).await.unwrap();
+        let kept = read_again(directory.path());
+        assert_eq!(serde_json::to_string(&kept.statements()).unwrap(), text);
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_was_ahead_costs_no_window_neither_now_nor_after_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).await.unwrap();
+        for hour in 0..48 {
+            store
+                .record("compute/host", tick(SPRING + hour * 3_600))
+                .await
+                .unwrap();
+        }
+        let now = SPRING + 48 * 3_600;
+        let before = usage(&windows(&store).await, now);
+        for second in 0..3 {
+            store
+                .record("compute/host", tick(now + MONTH + second))
+                .await
+                .unwrap();
+        }
+        assert_eq!(windows(&store).await.instances(), 1);
+        // Put right: after a few samples the window is believed to be where it was.
+        for second in 0..20 {
+            store
+                .record("compute/host", tick(now + second))
+                .await
+                .unwrap();
+        }
+        let after = windows(&store).await;
+        assert_eq!(
+            after.oldest_bucket(),
+            read_again(directory.path()).oldest_bucket()
+        );
+        assert_eq!(
+            usage(&after, now),
+            usage(&read_again(directory.path()), now)
+        );
+        let observed_ms = |text: &str| {
+            let figure = text.split("cpu_observed_ms: ").nth(1).unwrap();
+            figure.split(',').next().unwrap().parse::<u64>().unwrap()
+        };
+        assert_eq!(observed_ms(&before), 48_000);
+        // The samples until the clock is believed are not counted; all that came before is.
+        assert_eq!(observed_ms(&usage(&after, now)), 48_000 + 13_000);
+    }
+
+    fn read_again(path: &std::path::Path) -> Windows {
+        crate::store::read_windows(path).unwrap()
+    }
 }
