@@ -17,10 +17,13 @@ use sd_notify::NotifyState;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigErrors, SecretSource};
 use crate::identity::{self, Identity, IdentityError, Machine};
-use crate::limits::PRUNE_EVERY;
+use crate::limits::{
+    CLOCK_LOOK, CLOCK_SET_AFTER, PRUNE_EVERY, PRUNE_FIRST, REOPEN_CEILING, REOPEN_FIRST,
+};
 use crate::metrics::{self, Metrics};
 use crate::schedule::{self, Collecting, Source};
 use crate::status::{self, Nameplate, PartState, Status, error_chain};
@@ -28,7 +31,7 @@ use crate::store::{LeafDraft, Removed, Sender, Store, StoreError};
 use crate::submit::{Submitting, Taken};
 use crate::transport::tls::TlsFiles;
 use crate::transport::{Transport, TransportError};
-use crate::watchdog::{self, Pulse};
+use crate::watchdog::{self, Loop, Pulse};
 
 /// What a running agent can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +136,7 @@ impl Agent {
     }
 
     fn start(&self) -> Result<Generation, AgentError> {
-        let mut submitting = self.submitting()?;
+        let submitting = self.submitting()?;
         let host = self.host()?;
         let sources: Vec<Source> = self
             .config
@@ -149,7 +152,7 @@ impl Agent {
             .iter()
             .map(|source| source.settings.name())
             .collect();
-        parts.extend(["dashboard", "store", "metrics"].map(str::to_owned));
+        parts.extend(["clock", "dashboard", "store", "metrics"].map(str::to_owned));
         self.status.keep_only(&parts);
         let collecting = Collecting {
             host,
@@ -161,8 +164,14 @@ impl Agent {
             pulse: self.pulse.clone(),
         };
         let mut tasks = JoinSet::new();
-        tasks.spawn(schedule::run(sources, collecting));
-        tasks.spawn(async move { submitting.run().await });
+        let (clock, pulse, status) = (self.clock.clone(), self.pulse.clone(), self.status.clone());
+        tasks.spawn(async move {
+            clock_is_set(&clock, &pulse, &status).await;
+            let mut loops = JoinSet::new();
+            loops.spawn(schedule::run(sources, collecting));
+            loops.spawn(keep_submitting(submitting, status));
+            loops.join_all().await;
+        });
         tasks.spawn(prune(Pruning {
             store: self.store.clone(),
             clock: self.clock.clone(),
@@ -388,8 +397,50 @@ fn nameplate(config: &Config, identity: &Identity) -> Nameplate {
     }
 }
 
-/// Removes what is too old at the start and every hour, and what makes the store too large.
+/// Waits for a clock that has not been set: readings and slots of 1970 would only have to be undone.
+async fn clock_is_set(clock: &Clock, pulse: &Pulse, status: &Status) {
+    let mut waited = false;
+    while clock.now() < CLOCK_SET_AFTER {
+        let error = format!(
+            "the clock says {}: set it; nothing is read or sent until then",
+            clock.now()
+        );
+        if !waited {
+            tracing::error!("{error}");
+        }
+        waited = true;
+        status.set("clock", PartState::Failed, Some(error));
+        pulse.beat(Loop::Collect, clock.monotonic());
+        pulse.beat(Loop::Submit, clock.monotonic());
+        tokio::time::sleep(CLOCK_LOOK).await;
+    }
+    if waited {
+        tracing::info!("the clock has been set");
+        status.ok("clock", None);
+    }
+}
+
+/// Starts the submit loop again should it ever panic: a silent agent would be the worse bug.
+async fn keep_submitting(submitting: Submitting, status: Status) {
+    let mut backoff = Backoff::new(REOPEN_FIRST, REOPEN_CEILING);
+    loop {
+        let mut again = submitting.clone();
+        let mut task = JoinSet::new();
+        task.spawn(async move { again.run().await });
+        if let Some(Err(error)) = task.join_next().await {
+            let error = format!(
+                "submitting panicked; this is a bug, please report it with the log: {error}"
+            );
+            tracing::error!("{error}");
+            status.set("dashboard", PartState::Failed, Some(error));
+        }
+        tokio::time::sleep(backoff.next(0)).await;
+    }
+}
+
+/// Removes what is too old every hour, and what makes the store too large.
 async fn prune(agent: Pruning) {
+    tokio::time::sleep(PRUNE_FIRST).await;
     loop {
         if let Err(error) = agent.prune().await {
             tracing::error!(error = %error_chain(&error), "old data could not be removed");

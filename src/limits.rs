@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 /// Requests that may wait for the store's thread. Each is one tick or one step of a submission; a fleet of
 /// sources ticking at once stays below it, and a stuck disk makes callers wait instead of filling memory.
@@ -22,6 +22,21 @@ pub const RETRY_FIRST: Duration = Duration::from_millis(500);
 
 /// The longest pause between two attempts; the number of attempts has no limit.
 pub const RETRY_CEILING: Duration = Duration::from_secs(15 * 60);
+
+/// The pause after a failure of the store: a disk that was full may have room again at any time.
+pub const STORE_RETRY: Duration = Duration::from_secs(5);
+
+/// Longest text of a dashboard's answer that is kept and logged. Every submission keeps its last answer for ever.
+pub const ANSWER_TEXT_MAX: usize = 1000;
+
+/// Before this the clock has not been set: the program is younger. Boards without a battery begin in 1970.
+pub const CLOCK_SET_AFTER: Timestamp = Timestamp::constant(1_767_225_600, 0);
+
+/// How often a clock that has not been set is looked at.
+pub const CLOCK_LOOK: Duration = Duration::from_secs(2);
+
+/// How long after the start old data is first removed: time to put right a clock that is ahead.
+pub const PRUNE_FIRST: Duration = Duration::from_secs(10 * 60);
 
 /// A submission older than this is no longer live (specification, section X).
 pub const LIVE_FOR: SignedDuration = SignedDuration::from_mins(30);
@@ -67,6 +82,10 @@ pub const DRAIN_GRACE: Duration = Duration::from_secs(10);
 
 /// Threads for collectors that block. A hung source keeps one until the kernel lets it go.
 pub const BLOCKING_THREADS: usize = 16;
+
+/// Threads that one source may have at a time: one that hangs, and one to try again with. A source that hangs
+/// for ever must not take the threads of the others one by one.
+pub const THREADS_OF_A_SOURCE: usize = 2;
 
 /// How long a category's first submission waits for a source that has not spoken. After that it speaks without
 /// it; a first scan that lasts longer is in the next slot.

@@ -13,17 +13,19 @@ use cms_spec::Category;
 use cms_spec::reading::Readings;
 use jiff::Timestamp;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::identity;
-use crate::limits::{REOPEN_CEILING, REOPEN_FIRST, SECOND_TICK, SUPERVISE_EVERY};
+use crate::limits::{
+    REOPEN_CEILING, REOPEN_FIRST, SECOND_TICK, SUPERVISE_EVERY, THREADS_OF_A_SOURCE,
+};
 use crate::metrics::{Metrics, Outcome};
 use crate::status::{PartState, Status, error_chain};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::watchdog::{Loop, Pulse};
 
 /// One source to collect from.
@@ -67,11 +69,32 @@ enum TickError {
     Panicked,
 }
 
-/// A collector on its way through one tick, given back unless it hangs or panics.
-type Ticked = (Box<dyn Collector>, Readings, Result<(), CollectError>);
+/// When a source does its work, and on how many threads.
+struct Pace {
+    begun: Instant,
+    backoff: Backoff,
+    threads: Arc<Semaphore>,
+}
+
+/// A collector after one tick, given back unless it hangs or panics.
+struct Ticked {
+    collector: Box<dyn Collector>,
+    readings: Readings,
+    progress: Option<String>,
+    result: Result<(), CollectError>,
+}
 
 /// Collects from all sources until the future is dropped.
+///
+/// Ticks of all sources fall on multiples of their intervals since the start, so that one wake-up of the
+/// machine serves many.
 pub async fn run(sources: Vec<Source>, collecting: Collecting) {
+    let reopen = Backoff::new(REOPEN_FIRST, REOPEN_CEILING);
+    run_with(sources, collecting, reopen).await;
+}
+
+async fn run_with(sources: Vec<Source>, collecting: Collecting, reopen: Backoff) {
+    let begun = Instant::now();
     let names = sources
         .iter()
         .map(|source| (source.settings.name(), source.category))
@@ -83,9 +106,14 @@ pub async fn run(sources: Vec<Source>, collecting: Collecting) {
     }
     let mut tasks = JoinSet::new();
     for source in sources {
-        tasks.spawn(collect_from(source, collecting.clone()));
+        let pace = Pace {
+            begun,
+            backoff: reopen,
+            threads: Arc::new(Semaphore::new(THREADS_OF_A_SOURCE)),
+        };
+        tasks.spawn(collect_from(source, collecting.clone(), pace));
     }
-    let mut supervise = interval_at(Instant::now() + SUPERVISE_EVERY, SUPERVISE_EVERY);
+    let mut supervise = interval_at(begun + SUPERVISE_EVERY, SUPERVISE_EVERY);
     supervise.set_missed_tick_behavior(MissedTickBehavior::Skip);
     collecting
         .pulse
@@ -106,33 +134,37 @@ pub async fn run(sources: Vec<Source>, collecting: Collecting) {
 }
 
 /// Opens one source, ticks it, and opens it again whenever it is lost.
-async fn collect_from(source: Source, collecting: Collecting) {
+async fn collect_from(source: Source, collecting: Collecting, mut pace: Pace) {
     let name = source.settings.name();
-    let mut backoff = Backoff::new(REOPEN_FIRST, REOPEN_CEILING);
     collecting.status.set(&name, PartState::Starting, None);
     loop {
-        match source.settings.open(&collecting.host) {
-            Ok(collector) => {
-                let lost =
-                    tick_until_lost(&name, &source, collector, &collecting, &mut backoff).await;
+        match open(&source, &collecting.host, &pace.threads).await {
+            Ok(Ok(collector)) => {
+                let lost = tick_until_lost(&name, &source, collector, &collecting, &mut pace).await;
                 tracing::error!(source = %name, error = %error_chain(&lost), "source lost, it will be opened again");
                 collecting
                     .status
                     .set(&name, PartState::Degraded, Some(error_chain(&lost)));
             }
-            Err(OpenError::Absent(reason)) => {
+            Ok(Err(OpenError::Absent(reason))) => {
                 collecting.status.set(&name, PartState::Absent, None);
                 tracing::info!(source = %name, reason, "this host has no such source");
             }
-            Err(error) => {
+            Ok(Err(error)) => {
                 tracing::warn!(source = %name, error = %error_chain(&error), "source cannot be opened yet");
                 collecting
                     .status
                     .set(&name, PartState::Degraded, Some(error_chain(&error)));
             }
+            Err(lost) => {
+                tracing::error!(source = %name, error = %error_chain(&lost), "source cannot be opened, it will be tried again");
+                collecting
+                    .status
+                    .set(&name, PartState::Degraded, Some(error_chain(&lost)));
+            }
         }
         excuse(&name, &collecting.store).await;
-        sleep(backoff.next(random())).await;
+        sleep(pace.backoff.next(random())).await;
     }
 }
 
@@ -149,19 +181,19 @@ async fn tick_until_lost(
     source: &Source,
     mut collector: Box<dyn Collector>,
     collecting: &Collecting,
-    backoff: &mut Backoff,
+    pace: &mut Pace,
 ) -> TickError {
     let interval = source.settings.interval();
     let deadline = source.settings.deadline();
     let mut failing = false;
+    let mut unwritten = false;
     let mut first = true;
-    let mut ticks = interval_at(Instant::now(), interval);
+    let mut ticks = interval_at(next_tick(pace.begun, interval, Instant::now()), interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    ticks.tick().await;
     loop {
         let at = collecting.clock.now();
         let started = Instant::now();
-        let (given_back, readings, result) = match tick(collector, at, deadline).await {
+        let ticked = match tick(collector, at, deadline, &pace.threads).await {
             Ok(ticked) => ticked,
             Err(lost) => {
                 collecting
@@ -170,10 +202,10 @@ async fn tick_until_lost(
                 return lost;
             }
         };
-        collector = given_back;
-        match result {
+        collector = ticked.collector;
+        match ticked.result {
             Ok(()) => {
-                backoff.reset();
+                pace.backoff.reset();
                 if failing {
                     tracing::info!(source = %name, "source works again");
                 }
@@ -181,8 +213,14 @@ async fn tick_until_lost(
                 collecting
                     .metrics
                     .tick(name, Outcome::Ok, started.elapsed());
-                collecting.status.ok(name, collector.progress());
-                keep(source.collector, name, at, readings, collecting).await;
+                collecting.status.ok(name, ticked.progress);
+                let kept = keep(source.collector, name, at, ticked.readings, collecting).await;
+                if let Err(error) = &kept
+                    && !unwritten
+                {
+                    tracing::error!(source = %name, error = %error_chain(error), "samples cannot be written, their raw readings are lost until this heals");
+                }
+                unwritten = kept.is_err();
             }
             Err(error) => {
                 collecting
@@ -209,23 +247,60 @@ async fn tick_until_lost(
     }
 }
 
-/// Runs one tick on a thread that may block, and leaves it behind at the deadline.
+/// Opens a source as one tick is run: it may hang or panic like one.
+async fn open(
+    source: &Source,
+    host: &Host,
+    threads: &Arc<Semaphore>,
+) -> Result<Result<Box<dyn Collector>, OpenError>, TickError> {
+    let (settings, host) = (Arc::clone(&source.settings), host.clone());
+    within(threads, source.settings.deadline(), move || {
+        settings.open(&host)
+    })
+    .await
+}
+
+/// Runs one tick.
 async fn tick(
     mut collector: Box<dyn Collector>,
     at: Timestamp,
     deadline: Duration,
+    threads: &Arc<Semaphore>,
 ) -> Result<Ticked, TickError> {
     let runtime = Handle::current();
-    let work = tokio::task::spawn_blocking(move || {
-        std::panic::catch_unwind(AssertUnwindSafe(|| {
-            let mut readings = Readings::default();
-            let result = runtime.block_on(collector.collect(at, &mut readings));
-            (collector, readings, result)
-        }))
-    });
-    match timeout(deadline, work).await {
+    within(threads, deadline, move || {
+        let mut readings = Readings::default();
+        let result = runtime.block_on(collector.collect(at, &mut readings));
+        Ticked {
+            progress: collector.progress(),
+            collector,
+            readings,
+            result,
+        }
+    })
+    .await
+}
+
+/// Does work on a thread that may block, and leaves it behind at the deadline.
+///
+/// Takes one of the threads that the source may have; they are all taken when it has hung too often, and it
+/// then waits for one of them to come back, so that it cannot take the threads of the others.
+async fn within<T: Send + 'static>(
+    threads: &Arc<Semaphore>,
+    deadline: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, TickError> {
+    let Ok(thread) = Arc::clone(threads).acquire_owned().await else {
+        return Err(TickError::Abandoned(deadline));
+    };
+    let caught = move || {
+        let done = std::panic::catch_unwind(AssertUnwindSafe(work));
+        drop(thread);
+        done
+    };
+    match timeout(deadline, tokio::task::spawn_blocking(caught)).await {
         Err(_) => Err(TickError::Abandoned(deadline)),
-        Ok(Ok(Ok(ticked))) => Ok(ticked),
+        Ok(Ok(Ok(done))) => Ok(done),
         Ok(_) => Err(TickError::Panicked),
     }
 }
@@ -237,30 +312,40 @@ async fn keep(
     at: Timestamp,
     readings: Readings,
     collecting: &Collecting,
-) {
+) -> Result<(), StoreError> {
     if readings.refused() > 0 {
         tracing::error!(source = %name, lost = readings.refused(), "more readings than one tick may hold");
     }
     if readings.is_empty() {
-        return;
+        return Ok(());
     }
     let sample = readings.stamp(collector, at, &collecting.clock.boot_id());
-    match collecting.store.record(name, sample).await {
+    let kept = collecting.store.record(name, sample).await;
+    match &kept {
         Ok(()) => {
             collecting.status.ok("store", None);
             collecting.sampled.notify_one();
         }
         Err(error) => {
-            let error = error_chain(&error);
-            tracing::error!(source = %name, error, "a sample could not be written, its raw readings are lost");
             collecting
                 .status
-                .set("store", PartState::Failed, Some(error));
+                .set("store", PartState::Failed, Some(error_chain(error)));
         }
     }
+    kept
+}
+
+/// The next multiple of the interval since the beginning.
+fn next_tick(begun: Instant, interval: Duration, now: Instant) -> Instant {
+    let whole = now.duration_since(begun).as_nanos() / interval.as_nanos().max(1);
+    let whole = u32::try_from(whole).unwrap_or(u32::MAX);
+    begun + interval.saturating_mul(whole.saturating_add(1))
 }
 
 /// Without randomness the pauses are merely not spread.
 fn random() -> u64 {
     identity::random_bytes().map_or(0, u64::from_le_bytes)
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,12 @@ use crate::store::{OutboxCounts, Store, SubmissionRow};
 
 /// Submissions shown by `status`; more are in the store.
 const RECENT_ROWS: u32 = 20;
+
+/// How long a reader may take; one that connects and does not read must not keep others waiting.
+const READ_WITHIN: Duration = Duration::from_secs(2);
+
+/// The pause after a connection could not be taken.
+const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
 /// The shared board that parts write their state on. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -263,14 +270,21 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
 /// Answers on the socket until the task is dropped.
 pub async fn serve(listener: UnixListener, status: Status, store: Store) {
     loop {
-        let Ok((mut connection, _)) = listener.accept().await else {
-            continue;
+        let mut connection = match listener.accept().await {
+            Ok((connection, _)) => connection,
+            Err(error) => {
+                // Out of file descriptors, for example: the next call would fail at once, too.
+                tracing::debug!(%error, "a status reader could not be answered");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+                continue;
+            }
         };
         let snapshot = status.snapshot(&store).await;
         if let Ok(mut line) = serde_json::to_vec(&snapshot) {
             line.push(b'\n');
-            if let Err(error) = connection.write_all(&line).await {
-                tracing::debug!(%error, "a status reader left early");
+            let written = tokio::time::timeout(READ_WITHIN, connection.write_all(&line)).await;
+            if !matches!(written, Ok(Ok(()))) {
+                tracing::debug!("a status reader left early or does not read");
             }
         }
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use cms_spec::payload::build::{Context, Payload};
 use cms_spec::{Category, CompanyId, Slot};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep};
 
@@ -22,7 +22,7 @@ use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::config::{Schedule, SecretSource};
 use crate::identity::{self, Identity};
-use crate::limits::{DRAIN_GRACE, FIRST_WAIT, RETRY_CEILING, RETRY_FIRST, SUBMIT_WAKE};
+use crate::limits::{DRAIN_GRACE, FIRST_WAIT, LIVE_FOR, RETRY_CEILING, RETRY_FIRST, SUBMIT_WAKE};
 use crate::metrics::Metrics;
 use crate::status::{PartState, Status, error_chain};
 use crate::store::{Enqueued, LeafDraft, Sender, Store, StoreError};
@@ -36,7 +36,7 @@ use enrol::Enrolment;
 const PART: &str = "dashboard";
 
 /// What the submit loop works with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Submitting {
     /// Where submissions come from and go to.
     pub store: Store,
@@ -88,6 +88,7 @@ struct Round {
     sends: u64,
     awaiting_first: bool,
     submitted: BTreeSet<Category>,
+    store_error: Option<String>,
 }
 
 /// What one attempt led to.
@@ -106,10 +107,13 @@ impl Submitting {
         self.status.set(PART, PartState::Starting, None);
         loop {
             self.beat();
-            if let Err(error) = self.close_due_slots(started_at, &mut round).await {
-                let error = error_chain(&error);
-                tracing::error!(error, "a slot could not be closed, it will be tried again");
-                self.status.set("store", PartState::Failed, Some(error));
+            match self.close_due_slots(started_at, &mut round).await {
+                Ok(()) => round.store_error = None,
+                Err(error) => self.store_failed(
+                    &mut round,
+                    &error,
+                    "a slot could not be closed, it will be tried again",
+                ),
             }
             let step = self.send_some(&mut round).await;
             self.beat();
@@ -139,7 +143,7 @@ impl Submitting {
     /// Gives every slot that has ended its leaf, and a new category its first submission at once.
     async fn close_due_slots(
         &self,
-        started_at: jiff::Timestamp,
+        started_at: Timestamp,
         round: &mut Round,
     ) -> Result<(), StoreError> {
         round.awaiting_first = false;
@@ -147,7 +151,7 @@ impl Submitting {
             let cadence = self.schedule.cadence(category);
             let jitter = jitter(self.sender.origin.agent_id().as_str(), cadence);
             let now = self.clock.now();
-            let last = self.store.last_slot_end(category).await?;
+            let last = self.last_slot_end(category, now).await?;
             let due = Due::of(cadence, jitter, last, started_at, now);
             if !due.missed.is_empty() {
                 tracing::warn!(%category, slots = due.missed.len(), "slots were missed, each has its gap leaf");
@@ -197,6 +201,27 @@ impl Submitting {
             self.status.next_slot(category.path(), due.next);
         }
         Ok(())
+    }
+
+    /// When the newest slot ended that has its leaf; those that a clock ahead has closed are given back.
+    async fn last_slot_end(
+        &self,
+        category: Category,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let last = self.store.last_slot_end(category).await?;
+        let believable = now + LIVE_FOR;
+        if last.is_none_or(|last| last <= believable) {
+            return Ok(last);
+        }
+        let moment = identity::moment(&self.clock, &self.api_key);
+        let origin = self.sender.origin.clone();
+        let slots = self
+            .store
+            .give_back_slots(origin, moment, category, believable)
+            .await?;
+        tracing::warn!(%category, slots, "the clock was ahead; the slots that it closed before their time will be closed again");
+        self.store.last_slot_end(category).await
     }
 
     /// Closes one slot into the outbox, or answers why there is nothing to say.
@@ -253,6 +278,16 @@ impl Submitting {
         self.status.set(PART, state, Some(reason.to_owned()));
     }
 
+    /// Shows that the store fails, and logs it once for each new reason.
+    fn store_failed(&self, round: &mut Round, error: &StoreError, what: &'static str) {
+        let error = error_chain(error);
+        if round.store_error.as_ref() != Some(&error) {
+            tracing::error!(error, "{what}");
+            round.store_error = Some(error.clone());
+        }
+        self.status.set("store", PartState::Failed, Some(error));
+    }
+
     /// How long nothing can be due.
     async fn pause(&self, round: &Round) -> Duration {
         let now = self.clock.now();
@@ -271,7 +306,8 @@ impl Submitting {
                 .await
                 .is_ok_and(|counts| counts.pending > 0);
             if pending || round.enrolment == Enrolment::Wanted {
-                pause = pause.min(until.saturating_duration_since(Instant::now()));
+                let open = until.saturating_duration_since(Instant::now());
+                pause = pause.min(open.max(RETRY_FIRST));
             }
         }
         // Slots end at whole seconds: a short extra wait saves a second look just before one.
@@ -298,6 +334,7 @@ impl Round {
             sends: 0,
             awaiting_first: false,
             submitted: BTreeSet::new(),
+            store_error: None,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Enrolment, once for each dashboard: shows it the agent's keys and proves that they are the agent's.
 
+use cms_attest::answer::Problem;
+
 use super::{Round, Submitting};
 use crate::status::{PartState, error_chain};
 use crate::store::StoreError;
@@ -44,6 +46,9 @@ impl Submitting {
                 Ok(true)
             }
             Err(SendError::Blocked(problem) | SendError::Rejected(problem)) => {
+                if is_about_time(&problem) {
+                    self.follow_clock(round, problem.server_time);
+                }
                 self.rest(
                     round,
                     PartState::Failed,
@@ -93,4 +98,12 @@ impl Submitting {
         round.enrolment = Enrolment::Wanted;
         self.store.set_meta(ENROLLED_WITH, String::new()).await
     }
+}
+
+/// Whether a request was refused because this clock and the dashboard's differ.
+pub(super) fn is_about_time(problem: &Problem) -> bool {
+    matches!(
+        problem.error.as_str(),
+        "signature_in_future" | "signature_expired"
+    )
 }

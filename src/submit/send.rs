@@ -1,12 +1,13 @@
 //! Sending: takes submissions out of the outbox one by one, and acts on the dashboard's answer.
 
 use cms_spec::payload::Delivery;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::enrol::Enrolment;
 use super::{PART, Round, Step, Submitting, Taken};
 use crate::identity::IdentityError;
-use crate::limits::BACKLOG_SHARE;
+use crate::limits::{BACKLOG_SHARE, STORE_RETRY, SUBMIT_WAKE};
 use crate::status::{PartState, error_chain};
 use crate::store::{StoreError, Submission};
 use crate::transport::{Acceptance, SendError};
@@ -14,17 +15,24 @@ use crate::transport::{Acceptance, SendError};
 /// Submissions sent in a row before slots are looked at again, so that a backlog never delays a slot.
 const SENDS_IN_A_ROW: usize = 32;
 
+/// What a dashboard's clock may differ from ours; more is no time of this world, and none to sign with.
+const CLOCK_OFFSET_MAX: SignedDuration = SignedDuration::from_hours(100 * 366 * 24);
+
 impl Submitting {
     pub(super) async fn send_some(&self, round: &mut Round) -> Step {
+        let started = Instant::now();
         for _ in 0..SENDS_IN_A_ROW {
             self.beat();
+            // A dashboard that answers slowly must not delay a slot either.
+            if started.elapsed() > SUBMIT_WAKE {
+                break;
+            }
             match self.send_one(round).await {
                 Ok(Step::Again) => {}
                 Ok(Step::Rest) => return Step::Rest,
                 Err(error) => {
-                    let error = error_chain(&error);
-                    tracing::error!(error, "the outbox cannot be worked on");
-                    self.status.set("store", PartState::Failed, Some(error));
+                    self.store_failed(round, &error, "the outbox cannot be worked on");
+                    round.closed_until = Some(Instant::now() + STORE_RETRY);
                     return Step::Rest;
                 }
             }
@@ -64,8 +72,7 @@ impl Submitting {
             // Each of these has one remedy that needs no person; it is tried once, right away.
             match problem.error.as_str() {
                 "signature_in_future" | "signature_expired" => {
-                    round.created_offset = problem.server_time.duration_since(self.clock.now());
-                    tracing::warn!(offset = %round.created_offset, "this clock differs from the dashboard's; signatures follow the dashboard's");
+                    self.follow_clock(round, problem.server_time);
                     sent = self
                         .attempt(round, &submission, delivery, api_key.expose())
                         .await;
@@ -80,7 +87,7 @@ impl Submitting {
                         .attempt(round, &submission, delivery, api_key.expose())
                         .await;
                 }
-                "key_unknown" if round.enrolment == Enrolment::Done => {
+                "key_unknown" => {
                     self.forget_enrolment(round).await?;
                 }
                 _ => {}
@@ -99,6 +106,19 @@ impl Submitting {
             }
         }
         Ok(Step::Again)
+    }
+
+    /// Signs with the dashboard's time from now on.
+    pub(super) fn follow_clock(&self, round: &mut Round, server_time: Timestamp) {
+        let offset = server_time.duration_since(self.clock.now());
+        if offset.abs() > CLOCK_OFFSET_MAX {
+            tracing::error!(%server_time, "the dashboard's clock makes no sense; signatures follow this clock");
+            return;
+        }
+        if round.created_offset != offset {
+            tracing::warn!(%offset, "this clock differs from the dashboard's; signatures follow the dashboard's");
+        }
+        round.created_offset = offset;
     }
 
     async fn attempt(

@@ -17,7 +17,7 @@ use reqwest::{Client, Response, StatusCode};
 use self::tls::TlsFiles;
 use crate::config::Endpoint;
 use crate::identity::{SignedEnrolment, SignedRequest};
-use crate::limits::{ANSWER_BYTES_MAX, ATTEMPT_TIMEOUT, CONNECT_TIMEOUT};
+use crate::limits::{ANSWER_BYTES_MAX, ANSWER_TEXT_MAX, ATTEMPT_TIMEOUT, CONNECT_TIMEOUT};
 
 /// Speaks to one dashboard. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -111,7 +111,11 @@ impl Transport {
             reason: format!("the dashboard's acceptance makes no sense: {error}"),
             retry_after: None,
         })?;
-        let answer: Accepted = answer;
+        let mut answer: Accepted = answer;
+        answer.warnings = match answer.warnings.as_slice() {
+            [] => Vec::new(),
+            warnings => vec![plain(&warnings.join("; "))],
+        };
         let submission = request.submission();
         if (answer.category, answer.index) != (submission.category(), submission.index()) {
             return Err(deferred(
@@ -199,12 +203,17 @@ async fn classify(url: &str, answer: Response) -> Result<Vec<u8>, SendError> {
         return Ok(body);
     }
     let problem: Option<Problem> = if is_json {
-        serde_json::from_slice(&body).ok()
+        serde_json::from_slice(&body).ok().map(bounded)
     } else {
         None
     };
+    let is_explained = problem.is_some();
     let problem = Box::new(problem.unwrap_or_else(|| unexplained(status)));
-    let said = format!("HTTP {status}: {}", problem.message);
+    let said = if is_explained {
+        format!("HTTP {status}: {}", problem.message)
+    } else {
+        problem.message.clone()
+    };
     match status {
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Err(SendError::NotThere {
             url: url.to_owned(),
@@ -214,12 +223,33 @@ async fn classify(url: &str, answer: Response) -> Result<Vec<u8>, SendError> {
             reason: said,
             retry_after,
         }),
+        // Only who explains has read the submission; a proxy that knows a plain 400 has not.
+        _ if status.is_client_error() && !is_explained => Err(SendError::Blocked(problem)),
         _ if status.is_client_error() => Err(SendError::Rejected(problem)),
         _ => Err(SendError::Deferred {
             reason: said,
             retry_after,
         }),
     }
+}
+
+/// A problem as it is kept and logged.
+fn bounded(problem: Problem) -> Problem {
+    Problem {
+        error: plain(&problem.error),
+        message: plain(&problem.message),
+        next_step: plain(&problem.next_step),
+        details: Vec::new(),
+        server_time: problem.server_time,
+    }
+}
+
+/// A server's text on one line, without control characters, and not longer than anybody reads.
+fn plain(text: &str) -> String {
+    text.chars()
+        .take(ANSWER_TEXT_MAX)
+        .map(|letter| if letter.is_control() { ' ' } else { letter })
+        .collect()
 }
 
 /// What a server says that does not speak of problems as ours does.
