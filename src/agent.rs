@@ -152,7 +152,7 @@ impl Agent {
             .iter()
             .map(|source| source.settings.name())
             .collect();
-        parts.extend(["clock", "dashboard", "store", "metrics"].map(str::to_owned));
+        parts.extend(["clock", "dashboard", "metrics", "receipts", "store"].map(str::to_owned));
         self.status.keep_only(&parts);
         let collecting = Collecting {
             host,

@@ -15,6 +15,7 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use cms_attest::Digest;
+use cms_attest::checkpoint::{Checkpoint, CheckpointError};
 use cms_attest::enrol::{Challenge, EnrolRequest, sign_enrolment};
 use cms_attest::keys::{Jwk, KeyId, SigningKey, api_key_id};
 use cms_attest::origin::AgentId;
@@ -131,6 +132,14 @@ impl Identity {
             headers,
             delivery,
         })
+    }
+
+    /// Signs a head of the ledger, with the key that signs nothing else.
+    ///
+    /// # Errors
+    /// When the head's name does not fit into a signed note.
+    pub fn sign_head(&self, head: &Checkpoint) -> Result<String, CheckpointError> {
+        head.sign(&self.log_key)
     }
 
     /// Signs the request to enrol, which proves possession of the request key.

@@ -171,6 +171,7 @@ impl Metrics {
             let states = [
                 ("pending", counts.pending),
                 ("accepted", counts.accepted),
+                ("receipted", counts.receipted),
                 ("rejected", counts.rejected),
             ];
             for (state, count) in states {

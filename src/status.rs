@@ -17,7 +17,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::UnixListener;
 
 use crate::clock::Clock;
-use crate::store::{OutboxCounts, Store, SubmissionRow};
+use crate::store::{OutboxCounts, ReceiptRow, Store, SubmissionRow};
 
 /// Submissions shown by `status`; more are in the store.
 const RECENT_ROWS: u32 = 20;
@@ -105,8 +105,8 @@ pub struct Snapshot {
     pub next_slots: BTreeMap<String, Timestamp>,
     /// Bytes of the store on disk.
     pub store_bytes: u64,
-    /// What the dashboard countersigns; this version asks for none.
-    pub receipts: String,
+    /// The newest head of the ledger that the dashboard has countersigned; nothing when it signs none.
+    pub receipts: Option<ReceiptRow>,
 }
 
 /// What does not change while the agent runs.
@@ -183,14 +183,15 @@ impl Status {
 
     /// Everything, with what the store adds. A store that cannot be read is a failed part, not an error.
     pub async fn snapshot(&self, store: &Store) -> Snapshot {
-        let (outbox, recent) = match (
+        let (outbox, recent, receipts) = match (
             store.outbox_counts().await,
             store.recent_submissions(RECENT_ROWS).await,
+            store.newest_receipt().await,
         ) {
-            (Ok(counts), Ok(recent)) => (counts, recent),
-            (Err(error), _) | (_, Err(error)) => {
+            (Ok(counts), Ok(recent), Ok(receipts)) => (counts, recent, receipts),
+            (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => {
                 self.set("store", PartState::Failed, Some(error_chain(&error)));
-                (OutboxCounts::default(), Vec::new())
+                (OutboxCounts::default(), Vec::new(), None)
             }
         };
         let store_bytes = store.size_bytes();
@@ -209,7 +210,7 @@ impl Status {
                 recent,
                 next_slots: board.next_slots.clone(),
                 store_bytes,
-                receipts: "none".to_owned(),
+                receipts,
             }
         })
     }

@@ -6,6 +6,7 @@
 
 mod due;
 mod enrol;
+mod receipts;
 mod send;
 
 use std::collections::BTreeSet;
@@ -89,6 +90,10 @@ struct Round {
     awaiting_first: bool,
     submitted: BTreeSet<Category>,
     store_error: Option<String>,
+    /// The head goes before the submissions: after a start, and after each failure.
+    head_first: bool,
+    /// Something was accepted since the last receipt.
+    receipt_due: bool,
 }
 
 /// What one attempt led to.
@@ -153,6 +158,16 @@ impl Submitting {
             let now = self.clock.now();
             let last = self.last_slot_end(category, now).await?;
             let due = Due::of(cadence, jitter, last, started_at, now);
+            let is_new = self.is_new(category, round).await?;
+            if is_new
+                && now.duration_since(started_at) < FIRST_WAIT
+                && self.store.awaits_a_source(category).await?
+            {
+                // Its slots wait with it: the next round closes them, still in time.
+                round.awaiting_first = true;
+                self.status.next_slot(category.path(), due.next);
+                continue;
+            }
             if !due.missed.is_empty() {
                 tracing::warn!(%category, slots = due.missed.len(), "slots were missed, each has its gap leaf");
                 let reason = "no submission was made within 30 minutes of the slot's end";
@@ -182,21 +197,13 @@ impl Submitting {
                         .await?;
                 }
             }
-            if !round.submitted.contains(&category) {
-                if self.store.was_ever_submitted(category).await? {
-                    round.submitted.insert(category);
-                } else if self.store.awaits_a_source(category).await?
-                    && now.duration_since(started_at) < FIRST_WAIT
-                {
-                    round.awaiting_first = true;
-                } else {
-                    // A new agent does not wait up to a day to be seen: its first slot ends when it can speak.
-                    let first = Slot {
-                        start: cadence.slot_at(now).start,
-                        end: now,
-                    };
-                    round.awaiting_first |= self.submit_slot(category, first).await?.is_some();
-                }
+            if is_new && self.is_new(category, round).await? {
+                // A new agent does not wait up to a day to be seen: its first slot ends when it can speak.
+                let first = Slot {
+                    start: cadence.slot_at(now).start,
+                    end: now,
+                };
+                round.awaiting_first |= self.submit_slot(category, first).await?.is_some();
             }
             self.status.next_slot(category.path(), due.next);
         }
@@ -222,6 +229,14 @@ impl Submitting {
             .await?;
         tracing::warn!(%category, slots, "the clock was ahead; the slots that it closed before their time will be closed again");
         self.store.last_slot_end(category).await
+    }
+
+    /// Whether a category has never been submitted.
+    async fn is_new(&self, category: Category, round: &mut Round) -> Result<bool, StoreError> {
+        if !round.submitted.contains(&category) && self.store.was_ever_submitted(category).await? {
+            round.submitted.insert(category);
+        }
+        Ok(!round.submitted.contains(&category))
     }
 
     /// Closes one slot into the outbox, or answers why there is nothing to say.
@@ -264,6 +279,7 @@ impl Submitting {
         let asked = retry_after.unwrap_or_default().min(RETRY_CEILING);
         let pause = round.backoff.next(random).max(asked);
         round.closed_until = Some(Instant::now() + pause);
+        round.head_first = true;
         let known = self
             .status
             .parts()
@@ -335,6 +351,8 @@ impl Round {
             awaiting_first: false,
             submitted: BTreeSet::new(),
             store_error: None,
+            head_first: true,
+            receipt_due: false,
         }
     }
 }

@@ -107,12 +107,14 @@ fn text(snapshot: &Snapshot) -> String {
     ));
     line(format!(
         "dashboard  {}  receipts: {}",
-        snapshot.endpoint, snapshot.receipts
+        snapshot.endpoint,
+        receipts(snapshot)
     ));
     line(format!(
-        "outbox     {} pending, {} accepted, {} rejected; store {} KiB",
+        "outbox     {} pending, {} accepted, {} receipted, {} rejected; store {} KiB",
         snapshot.outbox.pending,
         snapshot.outbox.accepted,
+        snapshot.outbox.receipted,
         snapshot.outbox.rejected,
         snapshot.store_bytes / 1024
     ));
@@ -138,6 +140,20 @@ fn text(snapshot: &Snapshot) -> String {
         ));
     }
     text
+}
+
+/// How far the dashboard has countersigned the ledger, and how far it is behind.
+fn receipts(snapshot: &Snapshot) -> String {
+    snapshot.receipts.as_ref().map_or_else(
+        || "none".to_owned(),
+        |receipt| {
+            let age = age(receipt.at, snapshot.at);
+            format!(
+                "{} of {} leaves, signed {age} ago",
+                receipt.size, receipt.leaves
+            )
+        },
+    )
 }
 
 fn part_line(part: &Part, now: Timestamp) -> String {

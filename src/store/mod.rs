@@ -27,6 +27,7 @@
 pub mod ledger;
 pub mod outbox;
 mod place;
+pub mod receipts;
 pub mod retention;
 pub mod samples;
 mod schema;
@@ -47,6 +48,7 @@ use crate::limits::STORE_QUEUE;
 
 pub use ledger::{LeafDraft, Moment};
 pub use outbox::{Enqueued, OutboxCounts, Sender, Submission, SubmissionRow};
+pub use receipts::{Offer, ReceiptRow};
 pub use retention::Removed;
 
 /// The agent's store. Cheap to clone; all clones speak to one thread.

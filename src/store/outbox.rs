@@ -1,7 +1,7 @@
 //! The outbox: where each submission stands on its way to the dashboard.
 //!
 //! ```text
-//! pending --> in_flight --> accepted
+//! pending --> in_flight --> accepted --> receipted   covered by a countersigned head of the ledger
 //!    ^            |-------> rejected   the dashboard will never take it; kept, shown, not sent again
 //!    `------------'                    deferred: network, 429, 5xx; no limit on attempts
 //! ```
@@ -60,6 +60,8 @@ pub struct OutboxCounts {
     pub pending: u64,
     /// Taken by the dashboard.
     pub accepted: u64,
+    /// Taken, and covered by a head of the ledger that the dashboard has countersigned.
+    pub receipted: u64,
     /// Refused for good.
     pub rejected: u64,
 }
@@ -73,7 +75,7 @@ pub struct SubmissionRow {
     pub slot: Slot,
     /// Its leaf's index.
     pub index: u64,
-    /// pending, in_flight, accepted or rejected.
+    /// pending, in_flight, accepted, receipted or rejected.
     pub state: String,
     /// How often it was sent.
     pub attempts: u64,
@@ -516,6 +518,7 @@ fn counts(connection: &Connection) -> Result<OutboxCounts, StoreError> {
         let count = row.get::<_, i64>(1).map_err(failed)?.unsigned_abs();
         match row.get::<_, String>(0).map_err(failed)?.as_str() {
             "accepted" => counts.accepted += count,
+            "receipted" => counts.receipted += count,
             "rejected" => counts.rejected += count,
             _ => counts.pending += count,
         }

@@ -1,7 +1,7 @@
 //! Retention: what is removed when it is old, and what is removed first when the store is too large.
 //!
 //! By age go samples, window blocks and the bodies of accepted submissions. By size, when the store is above
-//! its limit: first the oldest bodies of accepted submissions, then the oldest samples. Leaves, the outbox and
+//! its limit: first the oldest bodies of receipted submissions, then of accepted ones, then the oldest samples. Leaves, the outbox and
 //! everything that was not accepted yet are never removed.
 
 use cms_spec::windows::BUCKET;
@@ -67,7 +67,7 @@ impl Inner {
         let bodies = transaction
             .execute(
                 "DELETE FROM body WHERE (epoch, idx) IN
-                 (SELECT epoch, idx FROM outbox WHERE state = 'accepted' AND slot_end < ?1)",
+                 (SELECT epoch, idx FROM outbox WHERE state IN ('accepted', 'receipted') AND slot_end < ?1)",
                 [keep_from.as_millisecond()],
             )
             .map_err(failed)?;
@@ -85,7 +85,7 @@ impl Inner {
             let bodies = self.remove_step(
                 "DELETE FROM body WHERE (epoch, idx) IN
                  (SELECT epoch, idx FROM outbox JOIN body USING (epoch, idx)
-                  WHERE state = 'accepted' ORDER BY slot_end LIMIT ?1)",
+                  WHERE state IN ('accepted', 'receipted') ORDER BY state = 'accepted', slot_end LIMIT ?1)",
             )?;
             let samples = if bodies > 0 {
                 0

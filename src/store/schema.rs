@@ -119,6 +119,8 @@ CREATE TABLE outbox(epoch INTEGER NOT NULL, idx INTEGER NOT NULL, category TEXT 
     slot_start INTEGER NOT NULL, slot_end INTEGER NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,
     updated_at INTEGER NOT NULL, answer TEXT,
     PRIMARY KEY(epoch, idx)) WITHOUT ROWID;
+CREATE TABLE receipt(epoch INTEGER NOT NULL, size INTEGER NOT NULL, root BLOB NOT NULL, note TEXT NOT NULL,
+    cosignature TEXT NOT NULL, at INTEGER NOT NULL, PRIMARY KEY(epoch, size)) WITHOUT ROWID;
 CREATE INDEX outbox_state ON outbox(state, slot_end);
 ";
 

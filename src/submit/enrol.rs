@@ -2,6 +2,8 @@
 
 use cms_attest::answer::Problem;
 
+use cms_attest::enrol::EnrolAnswer;
+
 use super::{Round, Submitting};
 use crate::status::{PartState, error_chain};
 use crate::store::StoreError;
@@ -30,7 +32,8 @@ impl Submitting {
             return Ok(true);
         }
         match self.try_enrol(round, api_key).await {
-            Ok(()) => {
+            Ok(answer) => {
+                self.pin_cosigner(&answer).await?;
                 self.store
                     .set_meta(ENROLLED_WITH, authority.to_owned())
                     .await?;
@@ -72,7 +75,7 @@ impl Submitting {
         }
     }
 
-    async fn try_enrol(&self, round: &mut Round, api_key: &str) -> Result<(), SendError> {
+    async fn try_enrol(&self, round: &mut Round, api_key: &str) -> Result<EnrolAnswer, SendError> {
         self.beat();
         let answer = self.transport.challenge(api_key).await?;
         self.beat();
@@ -90,7 +93,7 @@ impl Submitting {
                 reason: error_chain(&error),
                 retry_after: None,
             })?;
-        self.transport.enrol(enrolment, api_key).await.map(drop)
+        self.transport.enrol(enrolment, api_key).await
     }
 
     /// The dashboard does not know the keys any more.

@@ -19,7 +19,7 @@ const SENDS_IN_A_ROW: usize = 32;
 const CLOCK_OFFSET_MAX: SignedDuration = SignedDuration::from_hours(100 * 366 * 24);
 
 impl Submitting {
-    pub(super) async fn send_some(&self, round: &mut Round) -> Step {
+    pub(super) async fn send_some(&mut self, round: &mut Round) -> Step {
         let started = Instant::now();
         for _ in 0..SENDS_IN_A_ROW {
             self.beat();
@@ -40,7 +40,7 @@ impl Submitting {
         Step::Again
     }
 
-    async fn send_one(&self, round: &mut Round) -> Result<Step, StoreError> {
+    async fn send_one(&mut self, round: &mut Round) -> Result<Step, StoreError> {
         if round
             .closed_until
             .is_some_and(|until| Instant::now() < until)
@@ -58,9 +58,15 @@ impl Submitting {
         if round.enrolment == Enrolment::Wanted && !self.enrol(round, api_key.expose()).await? {
             return Ok(Step::Rest);
         }
+        if round.head_first {
+            self.ask_for_receipt(round).await?;
+        }
         let backlog_first = round.sends % BACKLOG_SHARE == BACKLOG_SHARE - 1;
         let now = self.clock.now();
         let Some(submission) = self.store.take_next(now, backlog_first).await? else {
+            if round.receipt_due {
+                self.ask_for_receipt(round).await?;
+            }
             return Ok(Step::Rest);
         };
         round.sends += 1;
@@ -161,6 +167,7 @@ impl Submitting {
             .await?;
         round.backoff.reset();
         round.closed_until = None;
+        round.receipt_due = true;
         self.status.ok(
             PART,
             Some(format!(

@@ -4,7 +4,10 @@
 //! answer decides what happens next: accepted, deferred (the same bytes will be sent again), rejected (they
 //! never will), blocked (a person must change something first). Knows nothing of the store.
 
+mod receipts;
 pub mod tls;
+
+pub use receipts::HeadAnswer;
 
 use std::time::Duration;
 

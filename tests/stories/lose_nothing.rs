@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::site::{Site, wait_until};
+use crate::site::{Site, is_taken, wait_until};
 
 /// Kills in the ordinary test run; `CMS_STORY_KILLS` asks for more.
 const KILLS: u32 = 20;
@@ -76,7 +76,7 @@ fn assert_same(site: &Site) -> usize {
     let (outbox, accepted) = (site.outbox(), site.accepted());
     let mut sent: Vec<_> = outbox.keys().collect();
     let taken: Vec<_> = accepted.keys().collect();
-    sent.retain(|key| outbox[*key] == "accepted");
+    sent.retain(|key| is_taken(&outbox[*key]));
     assert_eq!(sent, taken);
     let leaves = site.leaf_indices();
     assert_eq!(

@@ -173,7 +173,7 @@ impl Site {
     pub(crate) fn wait_until_all_accepted(&self, count: usize) {
         wait_until("everything to be accepted", || {
             let outbox = self.outbox();
-            outbox.len() >= count && outbox.values().all(|state| state == "accepted")
+            outbox.len() >= count && outbox.values().all(|state| is_taken(state))
         });
     }
 }
@@ -264,6 +264,11 @@ pub(crate) fn agent(arguments: &[&str]) -> Output {
         .stdin(Stdio::null())
         .output()
         .unwrap()
+}
+
+/// Whether the dashboard has taken a submission in this state.
+pub(crate) fn is_taken(state: &str) -> bool {
+    matches!(state, "accepted" | "receipted")
 }
 
 /// Waits for a condition, and fails when it does not come.

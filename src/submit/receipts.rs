@@ -1,0 +1,169 @@
+//! Receipts: shows the dashboard the head of the ledger and keeps what it signs of it.
+//!
+//! After a start or an outage the head goes first, which fixes the whole buffered history before any of it is
+//! sent; then again whenever the outbox has run empty. A dashboard that offers no receipts is fine. One that
+//! holds another log under our name is a fork: both sides keep both heads, a person is called, and a new epoch
+//! begins.
+
+use cms_attest::add_checkpoint::AddCheckpoint;
+use cms_attest::checkpoint::{CosignerKey, verify_cosignature};
+use cms_attest::enrol::EnrolAnswer;
+
+use super::{Round, Submitting};
+use crate::identity;
+use crate::status::{PartState, error_chain};
+use crate::store::{Offer, StoreError};
+use crate::transport::{HeadAnswer, SendError};
+
+/// The name under which `status` shows how receipts go.
+const PART: &str = "receipts";
+
+/// The dashboard's key that was pinned at enrolment, in the store's `meta`.
+const COSIGNER: &str = "cosigner";
+
+/// An offer that begins at the wrong size is made again from the size that the dashboard names, this often.
+const RESYNCS_MAX: usize = 2;
+
+impl Submitting {
+    /// Pins the key that the dashboard signs heads with. Another key of the same name is not taken.
+    pub(super) async fn pin_cosigner(&self, answer: &EnrolAnswer) -> Result<(), StoreError> {
+        let Some(offered) = &answer.cosigner else {
+            return self.store.set_meta(COSIGNER, String::new()).await;
+        };
+        let Ok(key) = offered.parse::<CosignerKey>() else {
+            let error = "the dashboard's key for receipts cannot be understood".to_owned();
+            self.status.set(PART, PartState::Failed, Some(error));
+            return Ok(());
+        };
+        match self.cosigner().await? {
+            Some(pinned) if pinned.name() == key.name() && pinned != key => {
+                let error = format!(
+                    "{} shows another key for receipts than the pinned one",
+                    key.name()
+                );
+                tracing::error!(error, "receipts are refused until a person has looked");
+                self.status.set(PART, PartState::Failed, Some(error));
+                Ok(())
+            }
+            _ => self.store.set_meta(COSIGNER, key.to_string()).await,
+        }
+    }
+
+    /// Offers the newest head, and keeps the receipt. Trouble with receipts never holds up submissions.
+    pub(super) async fn ask_for_receipt(&mut self, round: &mut Round) -> Result<(), StoreError> {
+        round.head_first = false;
+        round.receipt_due = false;
+        let Some(cosigner) = self.cosigner().await? else {
+            return Ok(());
+        };
+        let mut old = None;
+        for _ in 0..=RESYNCS_MAX {
+            let Some(offer) = self.store.offer(self.sender.origin.clone(), old).await? else {
+                return Ok(());
+            };
+            let size = offer.checkpoint.head.size;
+            match self.show(&offer).await {
+                Ok((HeadAnswer::Cosigned(lines), note)) => {
+                    return self.keep(&offer, &lines, note, &cosigner).await;
+                }
+                Ok((HeadAnswer::Holds(held), _)) if held <= size => old = Some(held),
+                Ok((HeadAnswer::Holds(held), _)) => {
+                    let reason =
+                        format!("the dashboard has receipted {held} leaves, this store has {size}");
+                    return self.begin_epoch(reason).await;
+                }
+                Ok((HeadAnswer::Fork(problem), note)) => {
+                    tracing::error!(
+                        head = note,
+                        problem,
+                        "the dashboard holds another ledger under this agent's name"
+                    );
+                    return self.begin_epoch(format!("fork: {problem}")).await;
+                }
+                Err(error) => {
+                    round.receipt_due = true;
+                    self.status.set(PART, PartState::Degraded, Some(error));
+                    return Ok(());
+                }
+            }
+        }
+        let error = "the dashboard names another size each time".to_owned();
+        self.status.set(PART, PartState::Degraded, Some(error));
+        Ok(())
+    }
+
+    async fn show(&self, offer: &Offer) -> Result<(HeadAnswer, String), String> {
+        self.beat();
+        let note = self
+            .identity
+            .sign_head(&offer.checkpoint)
+            .map_err(|error| error_chain(&error))?;
+        let request = AddCheckpoint {
+            old: offer.old,
+            proof: offer.proof.clone(),
+            note: note.clone(),
+        };
+        let agent = self.sender.origin.agent_id();
+        match self.transport.offer_head(agent, &request).await {
+            Ok(answer) => Ok((answer, note)),
+            Err(SendError::Blocked(problem) | SendError::Rejected(problem)) => {
+                Err(problem.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    async fn keep(
+        &self,
+        offer: &Offer,
+        lines: &str,
+        note: String,
+        cosigner: &CosignerKey,
+    ) -> Result<(), StoreError> {
+        match verify_cosignature(lines, &offer.checkpoint, cosigner) {
+            Ok(receipt) => {
+                let detail = format!(
+                    "{} leaves, signed {}",
+                    offer.checkpoint.head.size,
+                    receipt.time()
+                );
+                tracing::debug!(size = offer.checkpoint.head.size, "head receipted");
+                self.store.keep_receipt(receipt, note).await?;
+                self.status.ok(PART, Some(detail));
+            }
+            Err(error) => {
+                let error = format!(
+                    "the dashboard's receipt does not hold: {}",
+                    error_chain(&error)
+                );
+                tracing::error!(error, "the receipt is not kept");
+                self.status.set(PART, PartState::Failed, Some(error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on in a new ledger after a doubt about this one. A signed log is never repaired.
+    async fn begin_epoch(&mut self, reason: String) -> Result<(), StoreError> {
+        tracing::error!(
+            reason,
+            "a new epoch of the ledger begins; a person should look at the old one"
+        );
+        let moment = identity::moment(&self.clock, &self.api_key);
+        self.sender.origin = self
+            .store
+            .begin_epoch(self.sender.origin.clone(), moment, reason.clone())
+            .await?;
+        self.status.set(
+            PART,
+            PartState::Failed,
+            Some(format!("new epoch: {reason}")),
+        );
+        Ok(())
+    }
+
+    async fn cosigner(&self) -> Result<Option<CosignerKey>, StoreError> {
+        let pinned = self.store.meta(COSIGNER).await?;
+        Ok(pinned.and_then(|text| text.parse().ok()))
+    }
+}

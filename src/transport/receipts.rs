@@ -1,0 +1,65 @@
+//! Asking for a receipt: one POST of a signed head of the ledger, in the text form that witnesses speak.
+//!
+//! It carries no API key: the signature over the head is the proof.
+
+use cms_attest::add_checkpoint::{
+    AddCheckpoint, REQUEST_MEDIA_TYPE, SIZE_MEDIA_TYPE, parse_size_answer,
+};
+use cms_attest::origin::AgentId;
+use reqwest::StatusCode;
+use reqwest::header::CONTENT_TYPE;
+
+use super::{SendError, Transport, classify, deferred, explain, read_bounded};
+
+/// What the dashboard says to a head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeadAnswer {
+    /// It signed; the lines are to be verified.
+    Cosigned(String),
+    /// It holds another log under this name, and keeps both heads.
+    Fork(String),
+    /// It holds a head of this size; the proof must begin there.
+    Holds(u64),
+}
+
+impl Transport {
+    /// Offers a head of the ledger.
+    ///
+    /// # Errors
+    /// When there is no answer about the head; the error says what to do next.
+    pub async fn offer_head(
+        &self,
+        agent: &AgentId,
+        offer: &AddCheckpoint,
+    ) -> Result<HeadAnswer, SendError> {
+        let url = self.endpoint.url(&format!("agents/{agent}/checkpoint"));
+        let answer = self
+            .client
+            .post(&url)
+            .header(CONTENT_TYPE, REQUEST_MEDIA_TYPE)
+            .body(offer.to_string())
+            .send()
+            .await
+            .map_err(|error| deferred(&explain(&error)))?;
+        let is_size = answer
+            .headers()
+            .get(CONTENT_TYPE)
+            .is_some_and(|value| value.as_bytes().starts_with(SIZE_MEDIA_TYPE.as_bytes()));
+        if answer.status() == StatusCode::CONFLICT && is_size {
+            let text = String::from_utf8_lossy(&read_bounded(answer).await?).into_owned();
+            return parse_size_answer(&text)
+                .map(HeadAnswer::Holds)
+                .ok_or_else(|| {
+                    deferred("the dashboard's answer about the ledger's size makes no sense")
+                });
+        }
+        let unfit = answer.status() == StatusCode::UNPROCESSABLE_ENTITY;
+        match classify(&url, answer).await {
+            Ok(lines) => Ok(HeadAnswer::Cosigned(
+                String::from_utf8_lossy(&lines).into_owned(),
+            )),
+            Err(SendError::Rejected(problem)) if unfit => Ok(HeadAnswer::Fork(problem.to_string())),
+            Err(error) => Err(error),
+        }
+    }
+}
