@@ -55,13 +55,15 @@ impl Store {
             let connection = &inner.connection;
             let epoch = origin.epoch();
             let size = leaves(connection, epoch)?;
+            // Asked from a size, also the same head is offered again: its receipt may have been lost.
             let old = match old {
-                Some(old) => old,
-                None => receipted_size(connection, epoch)?,
+                Some(old) if old <= size => old,
+                Some(_) => return Ok(None),
+                None => match receipted_size(connection, epoch)? {
+                    receipted if receipted < size => receipted,
+                    _ => return Ok(None),
+                },
             };
-            if size <= old {
-                return Ok(None);
-            }
             let root = subtree(connection, epoch, 0..size)?;
             let proof = consistency_proof(old, size, |range| subtree(connection, epoch, range))?;
             let checkpoint = Checkpoint {
@@ -326,6 +328,16 @@ mod tests {
         assert_eq!(
             (resynced.old, resynced.checkpoint.head),
             (3, second.checkpoint.head)
+        );
+        let again = store
+            .offer(second.checkpoint.origin.clone(), Some(9))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            (again.checkpoint.head.size, again.proof.len()),
+            (9, 0),
+            "a lost receipt is asked for again"
         );
         let newest = store.newest_receipt().await.unwrap().unwrap();
         assert_eq!((newest.size, newest.leaves), (5, 9));
