@@ -10,7 +10,7 @@ use crate::host::{Host, read_text};
 const NAME_CHARS_MAX: usize = 80;
 
 /// What vendors leave in DMI fields that they did not fill.
-const DMI_PLACEHOLDERS: [&str; 9] = [
+const DMI_FILLERS: [&str; 9] = [
     "default string",
     "n/a",
     "none",
@@ -55,8 +55,8 @@ impl Machine {
         let dmi = |field: &str| {
             let text = read_text(&host.sys(&format!("class/dmi/id/{field}"))).ok()?;
             let text = plain(text.trim());
-            let is_placeholder = DMI_PLACEHOLDERS.contains(&text.to_lowercase().as_str());
-            (!text.is_empty() && !is_placeholder).then_some(text)
+            let is_filler = DMI_FILLERS.contains(&text.to_lowercase().as_str());
+            (!text.is_empty() && !is_filler).then_some(text)
         };
         let vendor = dmi("sys_vendor").unwrap_or_default().to_lowercase();
         let is_virtual = has_hypervisor_flag(&cpuinfo)
