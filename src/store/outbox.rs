@@ -22,6 +22,14 @@ use super::samples::{compress, decompress};
 use super::{Inner, Store, StoreError};
 use crate::limits::LIVE_FOR;
 
+/// The next live submission. There are few, so that sorting them costs nothing.
+const LIVE: &str = "SELECT epoch, idx FROM outbox INDEXED BY outbox_state
+    WHERE state = 'pending' AND slot_end >= ?1 ORDER BY attempts, slot_end DESC, epoch DESC, idx DESC LIMIT 1";
+
+/// The next submission of a backlog, which may be months long: its index has them in this order.
+const BACKLOG: &str = "SELECT epoch, idx FROM outbox INDEXED BY outbox_turn
+    WHERE state = 'pending' AND slot_end < ?1 ORDER BY attempts, slot_end, epoch, idx LIMIT 1";
+
 /// A submission that is on disk with its leaf: the bytes to sign and to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submission {
@@ -333,14 +341,11 @@ impl Inner {
             source,
         };
         let live_from = (now - LIVE_FOR).as_millisecond();
-        let live = "SELECT epoch, idx FROM outbox WHERE state IN ('pending', 'in_flight') AND slot_end >= ?1
-                    ORDER BY attempts, slot_end DESC, idx DESC LIMIT 1";
-        let backlog = "SELECT epoch, idx FROM outbox WHERE state IN ('pending', 'in_flight') AND slot_end < ?1
-                       ORDER BY attempts, slot_end, idx LIMIT 1";
+        recover(&self.connection)?;
         let order = if backlog_first {
-            [backlog, live]
+            [BACKLOG, LIVE]
         } else {
-            [live, backlog]
+            [LIVE, BACKLOG]
         };
         for query in order {
             loop {
@@ -493,10 +498,8 @@ impl Inner {
 /// What was in flight when the agent died may or may not have arrived: it is sent again, and counted once.
 pub(super) fn recover(connection: &Connection) -> Result<(), StoreError> {
     connection
-        .execute(
-            "UPDATE outbox SET state = 'pending' WHERE state = 'in_flight'",
-            [],
-        )
+        .prepare_cached("UPDATE outbox SET state = 'pending' WHERE state = 'in_flight'")
+        .and_then(|mut update| update.execute([]))
         .map(drop)
         .map_err(|source| StoreError::Write {
             what: "submissions in flight",

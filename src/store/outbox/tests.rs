@@ -104,3 +104,21 @@ async fn a_damaged_submission_is_set_aside_and_the_others_go_on() {
         "{answers:?}"
     );
 }
+
+#[tokio::test]
+async fn the_next_of_a_long_backlog_is_found_without_sorting_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store_with(directory.path(), &[]).await;
+    let plan = format!("EXPLAIN QUERY PLAN {BACKLOG}");
+    let steps = store
+        .call(move |inner| {
+            let mut select = inner.connection.prepare(&plan).unwrap();
+            let steps = select
+                .query_map([1], |row| row.get::<_, String>(3))
+                .unwrap();
+            Ok(steps.map(Result::unwrap).collect::<Vec<_>>())
+        })
+        .await
+        .unwrap();
+    assert_eq!(steps.len(), 1, "{steps:?}");
+}
