@@ -10,6 +10,7 @@ mod receipts;
 mod send;
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,6 +91,10 @@ struct Round {
     awaiting_first: bool,
     submitted: BTreeSet<Category>,
     store_error: Option<String>,
+    /// No slot asks for anything within it; a clock that was put back is outside.
+    nothing_due: Range<Timestamp>,
+    /// Nothing waits, and only this loop adds to it: the store need not be asked.
+    outbox_is_empty: bool,
     /// The head goes before the submissions: after a start, and after each failure.
     head_first: bool,
     /// Something was accepted since the last receipt.
@@ -151,13 +156,20 @@ impl Submitting {
         started_at: Timestamp,
         round: &mut Round,
     ) -> Result<(), StoreError> {
+        let looked_at = self.clock.now();
+        if round.nothing_due.contains(&looked_at) {
+            return Ok(());
+        }
+        round.nothing_due = looked_at..looked_at;
         round.awaiting_first = false;
+        let mut until = Timestamp::MAX;
         for &category in &self.categories {
             let cadence = self.schedule.cadence(category);
             let jitter = jitter(self.sender.origin.agent_id().as_str(), cadence);
             let now = self.clock.now();
             let last = self.last_slot_end(category, now).await?;
             let due = Due::of(cadence, jitter, last, started_at, now);
+            until = until.min(due.next);
             let is_new = self.is_new(category, round).await?;
             if is_new
                 && now.duration_since(started_at) < FIRST_WAIT
@@ -185,7 +197,7 @@ impl Submitting {
                     .await?;
             }
             for slot in due.ready {
-                if let Some(reason) = self.submit_slot(category, slot).await? {
+                if let Some(reason) = self.submit_slot(category, slot, round).await? {
                     tracing::warn!(%category, reason, "nothing to submit for this slot");
                     let gap = LeafDraft::gap(category, slot, &reason);
                     self.store
@@ -203,9 +215,13 @@ impl Submitting {
                     start: cadence.slot_at(now).start,
                     end: now,
                 };
-                round.awaiting_first |= self.submit_slot(category, first).await?.is_some();
+                let silent = self.submit_slot(category, first, round).await?;
+                round.awaiting_first |= silent.is_some();
             }
             self.status.next_slot(category.path(), due.next);
+        }
+        if !round.awaiting_first {
+            round.nothing_due = looked_at..until;
         }
         Ok(())
     }
@@ -244,6 +260,7 @@ impl Submitting {
         &self,
         category: Category,
         slot: Slot,
+        round: &mut Round,
     ) -> Result<Option<String>, StoreError> {
         let closed = match self.store.close(category, slot).await? {
             Ok(closed) => closed,
@@ -261,6 +278,7 @@ impl Submitting {
         {
             Enqueued::AlreadyThere => {}
             Enqueued::New(submission) => {
+                round.outbox_is_empty = false;
                 tracing::debug!(%category, index = submission.index(), bytes = submission.body().len(), "enqueued");
             }
         }
@@ -351,6 +369,8 @@ impl Round {
             awaiting_first: false,
             submitted: BTreeSet::new(),
             store_error: None,
+            nothing_due: Timestamp::MIN..Timestamp::MIN,
+            outbox_is_empty: false,
             head_first: true,
             receipt_due: false,
         }

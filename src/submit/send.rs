@@ -63,7 +63,13 @@ impl Submitting {
         }
         let backlog_first = round.sends % BACKLOG_SHARE == BACKLOG_SHARE - 1;
         let now = self.clock.now();
-        let Some(submission) = self.store.take_next(now, backlog_first).await? else {
+        let submission = if round.outbox_is_empty {
+            None
+        } else {
+            self.store.take_next(now, backlog_first).await?
+        };
+        let Some(submission) = submission else {
+            round.outbox_is_empty = true;
             if round.receipt_due {
                 self.ask_for_receipt(round).await?;
             }
