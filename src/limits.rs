@@ -71,6 +71,10 @@ pub const FEEDS_PER_WATCHDOG: u32 = 3;
 /// The second tick of a source comes this soon after the first, so that counters make amounts at once.
 pub const SECOND_TICK: Duration = Duration::from_millis(500);
 
+/// A source that gave nothing and is not at work on anything is looked at in every so many intervals: most
+/// sources that scan or watch a file have nothing to say for hours.
+pub const QUIET_TICKS: u32 = 2;
+
 /// First pause before a failed source is opened again.
 pub const REOPEN_FIRST: Duration = Duration::from_secs(5);
 

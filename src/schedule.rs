@@ -15,13 +15,13 @@ use jiff::Timestamp;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
 
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::identity;
 use crate::limits::{
-    REOPEN_CEILING, REOPEN_FIRST, SECOND_TICK, SUPERVISE_EVERY, THREADS_OF_A_SOURCE,
+    QUIET_TICKS, REOPEN_CEILING, REOPEN_FIRST, SECOND_TICK, SUPERVISE_EVERY, THREADS_OF_A_SOURCE,
 };
 use crate::metrics::{Metrics, Outcome};
 use crate::status::{PartState, Status, error_chain};
@@ -188,8 +188,6 @@ async fn tick_until_lost(
     let mut failing = false;
     let mut unwritten = false;
     let mut first = true;
-    let mut ticks = interval_at(next_tick(pace.begun, interval, Instant::now()), interval);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         let at = collecting.clock.now();
         let started = Instant::now();
@@ -203,6 +201,8 @@ async fn tick_until_lost(
             }
         };
         collector = ticked.collector;
+        let quiet =
+            ticked.result.is_ok() && ticked.readings.is_empty() && ticked.progress.is_none();
         match ticked.result {
             Ok(()) => {
                 pace.backoff.reset();
@@ -242,7 +242,12 @@ async fn tick_until_lost(
             first = false;
             sleep(SECOND_TICK.min(interval)).await;
         } else {
-            ticks.tick().await;
+            let every = if quiet {
+                interval * QUIET_TICKS
+            } else {
+                interval
+            };
+            sleep_until(next_tick(pace.begun, every, Instant::now())).await;
         }
     }
 }
