@@ -510,3 +510,49 @@ pub enum AgentError {
     #[error("cannot set up the way to the dashboard")]
     Transport(#[from] TransportError),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use crate::clock::Time;
+
+    /// Begins in 1970 and is put right after a few looks.
+    struct Unset(AtomicU32);
+
+    impl Time for Unset {
+        fn now(&self) -> jiff::Timestamp {
+            if self.0.fetch_add(1, Ordering::SeqCst) < 6 {
+                jiff::Timestamp::UNIX_EPOCH
+            } else {
+                CLOCK_SET_AFTER
+            }
+        }
+
+        fn boottime_ms(&self) -> u64 {
+            1
+        }
+
+        fn boot_id(&self) -> String {
+            "b".to_owned()
+        }
+    }
+
+    #[tokio::test]
+    async fn an_unset_clock_is_waited_for_and_shown() {
+        let clock = Clock::of(Arc::new(Unset(AtomicU32::new(0))));
+        let nameplate = Nameplate {
+            company_id: "acme-corp".to_owned(),
+            agent_id: "a".to_owned(),
+            endpoint: "https://localhost/api/v1".to_owned(),
+        };
+        let status = Status::new(nameplate, clock.clone());
+        clock_is_set(&clock, &Pulse::default(), &status).await;
+        assert_eq!(clock.now(), CLOCK_SET_AFTER);
+        let part = &status.parts()[0];
+        assert_eq!((part.name.as_str(), part.state), ("clock", PartState::Ok));
+        assert!(part.errors > 0);
+        assert!(part.last_error.as_ref().unwrap().contains("1970-01-01"));
+    }
+}

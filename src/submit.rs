@@ -340,8 +340,7 @@ impl Submitting {
                 .await
                 .is_ok_and(|counts| counts.pending > 0);
             if pending || round.enrolment == Enrolment::Wanted {
-                let open = until.saturating_duration_since(Instant::now());
-                pause = pause.min(open.max(RETRY_FIRST));
+                pause = pause.min(until_open(until, Instant::now()));
             }
         }
         // Slots end at whole seconds: a short extra wait saves a second look just before one.
@@ -356,6 +355,11 @@ impl Submitting {
     fn company(&self) -> &CompanyId {
         self.sender.origin.company()
     }
+}
+
+/// How long the dashboard is left alone; never no time at all, whatever else goes wrong meanwhile.
+fn until_open(until: Instant, now: Instant) -> Duration {
+    until.saturating_duration_since(now).max(RETRY_FIRST)
 }
 
 impl Round {
@@ -374,5 +378,17 @@ impl Round {
             head_first: true,
             receipt_due: false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_that_is_over_is_no_reason_to_spin() {
+        let now = Instant::now();
+        assert_eq!(until_open(now, now + RETRY_CEILING), RETRY_FIRST);
+        assert_eq!(until_open(now + RETRY_CEILING, now), RETRY_CEILING);
     }
 }

@@ -122,11 +122,10 @@ impl Submitting {
 
     /// Signs with the dashboard's time from now on.
     pub(super) fn follow_clock(&self, round: &mut Round, server_time: Timestamp) {
-        let offset = server_time.duration_since(self.clock.now());
-        if offset.abs() > CLOCK_OFFSET_MAX {
+        let Some(offset) = offset(server_time, self.clock.now()) else {
             tracing::error!(%server_time, "the dashboard's clock makes no sense; signatures follow this clock");
             return;
-        }
+        };
         if round.created_offset != offset {
             tracing::warn!(%offset, "this clock differs from the dashboard's; signatures follow the dashboard's");
         }
@@ -247,5 +246,25 @@ impl Submitting {
                 Ok(Step::Rest)
             }
         }
+    }
+}
+
+/// From this clock to the dashboard's, where that is a time to sign with.
+fn offset(server_time: Timestamp, now: Timestamp) -> Option<SignedDuration> {
+    let offset = server_time.duration_since(now);
+    (offset.abs() <= CLOCK_OFFSET_MAX).then_some(offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dashboard_of_the_year_9999_is_not_followed() {
+        let now: Timestamp = "2026-03-01T10:00:00Z".parse().unwrap();
+        let behind: Timestamp = "1970-01-01T00:00:00Z".parse().unwrap();
+        assert_eq!(offset(now, behind), Some(now.duration_since(behind)));
+        assert_eq!(offset(Timestamp::MAX, now), None);
+        assert_eq!(offset(Timestamp::MIN, now), None);
     }
 }

@@ -16,6 +16,7 @@ mod evaluate_the_product;
 mod forge_a_submission;
 mod keep_both_sides_honest;
 mod lose_nothing;
+mod meet_odd_dashboards;
 mod operations;
 mod refuse_what_is_wrong;
 mod site;
