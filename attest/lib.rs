@@ -1,14 +1,15 @@
 //! What makes a submission provable: keys, digests, ledger leaves, signed requests, enrolment and answers.
 //!
 //! Owns: the request signature ([`request`]), the leaf of the ledger ([`leaf`]) and the tree over it ([`merkle`]),
-//! its signed heads and their receipts ([`checkpoint`]), enrolment ([`enrol`]) and the JSON of the dashboard's
-//! answers ([`answer`]). Agent, gateway and dashboard use the same code, so that
+//! its signed heads and their receipts ([`checkpoint`]), evidence of all this ([`bundle`], [`verify`]), enrolment
+//! ([`enrol`]) and the JSON of the dashboard's answers ([`answer`]). Agent, gateway and dashboard use the same code, so that
 //! what one signs the other accepts.
 //! Promises: bytes in, bytes out; the same input gives the same bytes; no input makes it panic.
 //! Refuses: files, sockets, clocks, random numbers, threads, logs. Time, nonces and keys are arguments.
 
 pub mod add_checkpoint;
 pub mod answer;
+pub mod bundle;
 pub mod checkpoint;
 pub mod digest;
 pub mod enrol;
@@ -19,6 +20,7 @@ pub mod note;
 pub mod origin;
 pub mod refusal;
 pub mod request;
+pub mod verify;
 
 mod base;
 mod profile;

@@ -202,6 +202,34 @@ impl<'a> SignedRequest<'a> {
     }
 }
 
+/// The public keys of an identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Signs requests.
+    pub request_key: Jwk,
+    /// Signs heads of the ledger.
+    pub log_key: Jwk,
+}
+
+/// The public keys of the identity in `directory`. Unlike [`Identity::open`] it makes nothing.
+///
+/// # Errors
+/// When a file is not there, cannot be read, is open to others, or does not hold a key.
+pub fn published(directory: &Path) -> Result<Published, IdentityError> {
+    let public = |name: &str| {
+        let path = directory.join(name);
+        let Some(text) = read_private(&path)? else {
+            let source = io::ErrorKind::NotFound.into();
+            return Err(IdentityError::Read { path, source });
+        };
+        Ok(Jwk::from(*signing_key(&path, &text)?.verifying()))
+    };
+    Ok(Published {
+        request_key: public("request.key")?,
+        log_key: public("log.key")?,
+    })
+}
+
 /// What tells this machine from its clones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
@@ -287,22 +315,26 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn key(path: &Path) -> Result<SigningKey, IdentityError> {
-    let seed = match read_private(path)? {
-        Some(text) => {
-            let bytes = STANDARD_NO_PAD.decode(text.trim()).map(Zeroizing::new);
-            let seed = bytes
-                .ok()
-                .and_then(|bytes| <[u8; 32]>::try_from(bytes.as_slice()).ok());
-            Zeroizing::new(seed.ok_or_else(|| IdentityError::Damaged {
-                path: path.to_owned(),
-            })?)
-        }
-        None => {
-            let seed = Zeroizing::new(random_bytes::<32>()?);
-            write_private(path, &Zeroizing::new(STANDARD_NO_PAD.encode(*seed)))?;
-            seed
-        }
+    let text = if let Some(text) = read_private(path)? {
+        text
+    } else {
+        let seed = Zeroizing::new(random_bytes::<32>()?);
+        let text = Zeroizing::new(STANDARD_NO_PAD.encode(*seed));
+        write_private(path, &text)?;
+        text
     };
+    signing_key(path, &text)
+}
+
+/// The key that a file of ours holds.
+fn signing_key(path: &Path, text: &str) -> Result<SigningKey, IdentityError> {
+    let bytes = STANDARD_NO_PAD.decode(text.trim()).map(Zeroizing::new);
+    let seed = bytes
+        .ok()
+        .and_then(|bytes| <[u8; 32]>::try_from(bytes.as_slice()).ok());
+    let seed = Zeroizing::new(seed.ok_or_else(|| IdentityError::Damaged {
+        path: path.to_owned(),
+    })?);
     SigningKey::from_seed(&seed).map_err(|source| IdentityError::UseKey { source })
 }
 
@@ -454,6 +486,14 @@ mod tests {
         assert_eq!(first.agent_id(), again.agent_id());
         assert_eq!(first.key_id(), again.key_id());
         assert_eq!(first.fingerprint, again.fingerprint);
+        let published = published(&path).unwrap();
+        assert_eq!(published.request_key.key().key_id(), first.key_id());
+        assert_ne!(published.log_key, published.request_key);
+        assert!(
+            super::published(directory.path()).is_err(),
+            "nothing is made"
+        );
+        assert!(!directory.path().join("log.key").exists());
         let clone = Identity::open(&path, &machine("other"), Timestamp::UNIX_EPOCH).unwrap();
         assert_ne!(first.fingerprint, clone.fingerprint);
     }

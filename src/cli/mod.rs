@@ -1,12 +1,13 @@
 //! The command line: one file for each command, its arguments and one function.
 //!
-//! Exit codes: 0 all is well; 1 a check, status or demo found a problem; 64 the command line is wrong; 70 a
-//! bug or a failed start; 78 the configuration is wrong.
+//! Exit codes: 0 all is well; 1 a check, status, demo or verify found a problem; 2 verify finds something missing;
+//! 64 the command line is wrong; 70 a bug or a failed start; 78 the configuration is wrong.
 
 mod check;
 mod completions;
 mod dashboard;
 mod demo;
+mod export;
 mod journal;
 mod logs;
 mod man;
@@ -14,6 +15,7 @@ mod preview;
 mod progress;
 mod run;
 mod status;
+mod verify;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -66,6 +68,8 @@ enum Command {
     Dashboard(dashboard::Dashboard),
     /// Run a dashboard and an agent on loopback with real readings of this machine; no account needed.
     Demo(demo::Demo),
+    /// Write an evidence bundle of a period, which `verify` checks without a network.
+    Export(export::Export),
     /// Print the man page.
     Man(man::Man),
     /// Collect now and print the exact body that would be sent; nothing is sent or stored.
@@ -74,6 +78,8 @@ enum Command {
     Run(run::Run),
     /// Show what the running agent says about itself.
     Status(status::Status),
+    /// Check an evidence bundle: no configuration, store or network is needed.
+    Verify(verify::Verify),
 }
 
 /// How the program ends.
@@ -83,6 +89,8 @@ pub enum ExitStatus {
     Bug = 70,
     /// The configuration is wrong.
     Config = 78,
+    /// Something that is needed is not there, and nothing contradicts the rest.
+    Incomplete = 2,
     /// All is well.
     Ok = 0,
     /// A check, status or demo found a problem.
@@ -119,10 +127,12 @@ impl Cli {
             Command::Completions(completions) => completions.run(),
             Command::Dashboard(dashboard) => dashboard.run(self.log_format),
             Command::Demo(demo) => demo.run(self.log_format),
+            Command::Export(export) => export.run(config),
             Command::Man(man) => man.run(),
             Command::Preview(preview) => preview.run(config),
             Command::Run(run) => run.run(config, self.log_format),
             Command::Status(status) => status.run(config),
+            Command::Verify(verify) => verify.run(),
         }
     }
 }

@@ -24,6 +24,7 @@
 //! ```
 //! A bucket is a quarter of an hour, numbered from the Unix epoch. Times are milliseconds since the epoch.
 
+pub mod export;
 pub mod ledger;
 pub mod outbox;
 mod place;
@@ -46,6 +47,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::limits::STORE_QUEUE;
 
+pub use export::{KeptReceipt, Snapshot};
 pub use ledger::{LeafDraft, Moment};
 pub use outbox::{Enqueued, OutboxCounts, Sender, Submission, SubmissionRow};
 pub use receipts::{Offer, ReceiptRow};

@@ -19,4 +19,5 @@ mod lose_nothing;
 mod meet_odd_dashboards;
 mod operations;
 mod refuse_what_is_wrong;
+mod show_the_evidence;
 mod site;

@@ -1,0 +1,227 @@
+//! A ledger for the tests: what an agent would write, line by line.
+
+use cms_attest::bundle::{
+    BodyLine, Bytes, FORMAT, HeaderLine, KeysLine, LeafLine, Line, ReceiptLine, Seal,
+};
+use cms_attest::leaf::{Body, Leaf, LeafKind, Note};
+use cms_attest::{Checkpoint, Cosigner, Frontier, Jwk, Origin, SigningKey};
+use cms_spec::payload::v1::HeatRecovery;
+use cms_spec::payload::{AgentInfo, Data, Delivery, Envelope, Role, SCHEMA};
+use cms_spec::{Category, Slot, heat};
+use jiff::{SignedDuration, Timestamp};
+
+const AGENT: &str = "018f4d2a-7b1c-7def-8123-456789abcdef";
+
+fn key(byte: u8) -> SigningKey {
+    SigningKey::from_seed(&[byte; 32]).unwrap()
+}
+
+pub(crate) fn cosigner(byte: u8) -> Cosigner {
+    Cosigner::new("dash.example".parse().unwrap(), key(byte))
+}
+
+/// The start of a slot.
+pub(crate) fn quarter(number: i64) -> Timestamp {
+    Timestamp::from_second(1_772_000_100 + number * 900).unwrap()
+}
+
+pub(crate) struct Ledger {
+    lines: Vec<Line>,
+    period: (Timestamp, Timestamp),
+    epoch: u64,
+    frontier: Frontier,
+    boottime_ms: u64,
+    /// Seconds that the wall clock is off.
+    off: i64,
+    cosigner: bool,
+}
+
+impl Ledger {
+    pub(crate) fn new(from: Timestamp, to: Timestamp) -> Self {
+        Self {
+            lines: Vec::new(),
+            period: (from, to),
+            epoch: 1,
+            frontier: Frontier::default(),
+            boottime_ms: 100_000,
+            off: 0,
+            cosigner: true,
+        }
+    }
+
+    pub(crate) fn without_cosigner(&mut self) -> &mut Self {
+        self.cosigner = false;
+        self
+    }
+
+    pub(crate) fn epoch(&mut self, epoch: u64) -> &mut Self {
+        self.epoch = epoch;
+        self.frontier = Frontier::default();
+        self
+    }
+
+    pub(crate) fn step(&mut self, seconds: i64) -> &mut Self {
+        self.off = seconds;
+        self
+    }
+
+    pub(crate) fn boottime_back(&mut self) -> &mut Self {
+        self.boottime_ms -= 5_000;
+        self
+    }
+
+    pub(crate) fn event(&mut self, note: &str) -> &mut Self {
+        let (kind, near) = match note {
+            // Long after everything else.
+            "stop" => (LeafKind::Stop, quarter(6)),
+            _ => (LeafKind::Start, quarter(1)),
+        };
+        let at = near + SignedDuration::from_millis(self.boottime_ms.cast_signed());
+        let at = at + SignedDuration::from_secs(self.off);
+        self.leaf(kind, None, (at, at), None, Some(note))
+    }
+
+    pub(crate) fn gap(&mut self, slot: i64) -> &mut Self {
+        let span = (quarter(slot), quarter(slot + 1));
+        let category = Some(Category::HeatRecovery);
+        self.leaf(LeafKind::Gap, category, span, None, Some("nothing"))
+    }
+
+    pub(crate) fn submission(&mut self, slot: i64) -> &mut Self {
+        let index = self.frontier.size();
+        self.numbered(slot, index)
+    }
+
+    /// A submission whose body says that it is of this index.
+    pub(crate) fn numbered(&mut self, slot: i64, sequence: u64) -> &mut Self {
+        let bytes = body(slot, sequence);
+        self.submitted(slot, bytes)
+    }
+
+    /// A submission whose figures do not add up.
+    pub(crate) fn impossible(&mut self, slot: i64) -> &mut Self {
+        let text = String::from_utf8(body(slot, self.frontier.size())).unwrap();
+        let said = "\"total_thermal_output_kw\":0,";
+        assert!(text.contains(said), "{text}");
+        let text = text.replace(said, "\"total_thermal_output_kw\":9.5,");
+        self.submitted(slot, text.into_bytes())
+    }
+
+    fn submitted(&mut self, slot: i64, bytes: Vec<u8>) -> &mut Self {
+        let span = (quarter(slot), quarter(slot + 1));
+        let (epoch, index) = (self.epoch, self.frontier.size());
+        let category = Some(Category::HeatRecovery);
+        let described = Some(Body::of(&bytes));
+        self.leaf(LeafKind::Submission, category, span, described, None);
+        if self.period.0 < span.1 && span.1 <= self.period.1 {
+            self.lines.push(Line::Body(BodyLine {
+                epoch,
+                index,
+                bytes: Bytes(bytes),
+            }));
+        }
+        self
+    }
+
+    fn leaf(
+        &mut self,
+        kind: LeafKind,
+        category: Option<Category>,
+        (from, to): (Timestamp, Timestamp),
+        body: Option<Body>,
+        note: Option<&str>,
+    ) -> &mut Self {
+        let leaf = Leaf {
+            origin: self.origin(),
+            index: self.frontier.size(),
+            kind,
+            category,
+            from,
+            to,
+            boot_id: "boot".parse().unwrap(),
+            boottime_ms: self.boottime_ms,
+            api_key_id: None,
+            body,
+            note: note.and_then(Note::of),
+        };
+        self.boottime_ms += 1_000;
+        self.lines.push(Line::Leaf(LeafLine {
+            epoch: self.epoch,
+            index: leaf.index,
+            record: leaf.to_string(),
+        }));
+        self.frontier.append(leaf.hash());
+        self
+    }
+
+    pub(crate) fn receipt(&mut self) -> &mut Self {
+        let checkpoint = Checkpoint {
+            origin: self.origin(),
+            head: self.frontier.head(),
+        };
+        self.lines.push(Line::Receipt(ReceiptLine {
+            epoch: self.epoch,
+            size: self.frontier.size(),
+            note: checkpoint.sign(&key(2)).unwrap(),
+            cosignature: cosigner(9).cosign(&checkpoint, quarter(9)),
+        }));
+        self
+    }
+
+    pub(crate) fn lines(&self) -> Vec<Vec<u8>> {
+        let header = Line::Header(HeaderLine {
+            format: FORMAT.to_owned(),
+            from: self.period.0,
+            to: self.period.1,
+        });
+        let keys = Line::Keys(KeysLine {
+            request: Jwk::from(*key(1).verifying()),
+            log: Jwk::from(*key(2).verifying()),
+            cosigner: self.cosigner.then(|| cosigner(9).published().to_string()),
+        });
+        let mut seal = Seal::default();
+        let head = [header, keys];
+        let mut lines: Vec<Vec<u8>> = head
+            .iter()
+            .chain(&self.lines)
+            .map(|line| seal.line(line).unwrap())
+            .collect();
+        let end = seal.end();
+        lines.push(seal.line(&Line::End(end)).unwrap());
+        lines
+    }
+
+    fn origin(&self) -> Origin {
+        Origin::new(
+            "acme-corp".parse().unwrap(),
+            AGENT.parse().unwrap(),
+            self.epoch,
+        )
+    }
+}
+
+fn body(slot: i64, sequence: u64) -> Vec<u8> {
+    let envelope = Envelope {
+        company_id: "acme-corp".parse().unwrap(),
+        timestamp: quarter(slot + 1),
+        data: Data::HeatRecovery(HeatRecovery {
+            thermal_sources: Vec::new(),
+            summary: heat::summary(&[]),
+        }),
+        agent: Some(AgentInfo {
+            agent_id: AGENT.to_owned(),
+            version: "0.1.0".to_owned(),
+            site: None,
+            role: Role::Node,
+            slot: Slot {
+                start: quarter(slot),
+                end: quarter(slot + 1),
+            },
+            sequence,
+            delivery: Delivery::Live,
+            schema: SCHEMA.to_owned(),
+        }),
+        provenance: Vec::new(),
+    };
+    serde_json::to_vec(&envelope).unwrap()
+}

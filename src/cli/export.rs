@@ -1,0 +1,369 @@
+//! `export`: writes an evidence bundle of a period, which `verify` checks without a network.
+//!
+//! Reads one state of the store while the agent runs; changes nothing and sends nothing. The file is either
+//! whole or not there.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use cms_attest::bundle::{
+    BodyLine, BundleError, Bytes, FORMAT, HeaderLine, KeysLine, LeafLine, Line, Period,
+    ReceiptLine, Seal,
+};
+use cms_attest::checkpoint::{Checkpoint, CosignerKey, verify_cosignature};
+use cms_attest::leaf::{Leaf, LeafKind};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use tempfile::NamedTempFile;
+
+use super::progress::Progress;
+use super::{CliError, ExitStatus, load, print};
+use crate::identity::{self, Published};
+use crate::store::{KeptReceipt, Snapshot, StoreError};
+
+/// Leaves between two looks at the progress line.
+const LEAVES_PER_LOOK: u64 = 256;
+
+/// Characters of a day, as in 2026-01-16.
+const DAY_CHARACTERS: usize = 10;
+
+/// Writes an evidence bundle of a period, which `verify` checks without a network.
+#[derive(Debug, Args)]
+pub(super) struct Export {
+    /// Where the period begins: a day, from its first instant in UTC, or a time such as 2026-01-16T15:45:00Z.
+    #[arg(long, value_name = "DATE|TIME", value_parser = beginning)]
+    from: Timestamp,
+
+    /// Where the period ends: a day, up to its last instant in UTC, or a time.
+    #[arg(long, value_name = "DATE|TIME", value_parser = ending)]
+    to: Timestamp,
+
+    /// The file to write. It holds figures of the company, and only its owner may read it.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+/// What was written.
+#[derive(Debug, Default)]
+struct Written {
+    leaves: u64,
+    bodies: u64,
+    bodies_gone: u64,
+    receipts: u64,
+    receipts_unfit: u64,
+}
+
+struct Bundle<'a> {
+    snapshot: &'a Snapshot,
+    keys: &'a Published,
+    cosigner: Option<CosignerKey>,
+    period: Period,
+    seal: Seal,
+    file: BufWriter<&'a File>,
+    written: Written,
+    progress: Progress,
+}
+
+impl Export {
+    pub(super) fn run(self, config_path: &Path) -> Result<ExitStatus, CliError> {
+        if self.from >= self.to {
+            return Err(CliError::Failed {
+                status: ExitStatus::Usage,
+                chain: format!("the period ends at {}, before it begins", self.to),
+                hint: Some("name a later --to; a day lasts to its end".to_owned()),
+            });
+        }
+        let config = load(config_path)?;
+        let hint = "run it as the agent's user, on the host that the agent has run on";
+        let published = identity::published(&config.store.path.join("identity"));
+        let keys = published.map_err(|error| CliError::failed(&error).hint(hint))?;
+        let snapshot = Snapshot::open(&config.store.path)
+            .map_err(|error| CliError::failed(&error).hint(hint))?;
+        let written = self
+            .write(&snapshot, &keys)
+            .map_err(|error| CliError::failed(&error))?;
+        if written.leaves == 0 {
+            return Err(CliError::Failed {
+                status: ExitStatus::Problem,
+                chain: format!(
+                    "the ledger has no leaf that ended after {} and up to {}",
+                    self.from, self.to
+                ),
+                hint: Some("nothing was written; name a period in which the agent ran".to_owned()),
+            });
+        }
+        print(&self.summary(&written));
+        Ok(ExitStatus::Ok)
+    }
+
+    fn write(&self, snapshot: &Snapshot, keys: &Published) -> Result<Written, ExportError> {
+        let failed = |source| ExportError::WriteFile {
+            path: self.output.clone(),
+            source,
+        };
+        let parent = self.output.parent().filter(|p| !p.as_os_str().is_empty());
+        // Made with mode 0600.
+        let file = NamedTempFile::new_in(parent.unwrap_or(Path::new("."))).map_err(failed)?;
+        let cosigner = snapshot.cosigner()?;
+        let mut bundle = Bundle {
+            snapshot,
+            keys,
+            cosigner: cosigner.as_deref().and_then(|key| key.parse().ok()),
+            period: Period {
+                from: self.from,
+                to: self.to,
+            },
+            seal: Seal::default(),
+            file: BufWriter::new(file.as_file()),
+            written: Written::default(),
+            progress: Progress::new("reading the ledger"),
+        };
+        bundle.write()?;
+        let written = bundle.finish().map_err(failed)?;
+        if written.leaves > 0 {
+            file.as_file().sync_all().map_err(failed)?;
+            file.persist(&self.output)
+                .map_err(|error| failed(error.error))?;
+        }
+        Ok(written)
+    }
+
+    fn summary(&self, written: &Written) -> String {
+        let mut text = format!(
+            "{}: {} leaves, {} bodies, {} receipts\n",
+            self.output.display(),
+            written.leaves,
+            written.bodies,
+            written.receipts
+        );
+        if written.bodies_gone > 0 {
+            text.push_str(&format!(
+                "note: {} bodies of the period are not kept any more (store.retention); the dashboard has what it accepted\n",
+                written.bodies_gone
+            ));
+        }
+        if written.receipts_unfit > 0 {
+            text.push_str(&format!(
+                "note: {} receipts were left out: they are not of the keys in use today\n",
+                written.receipts_unfit
+            ));
+        }
+        text
+    }
+}
+
+impl Bundle<'_> {
+    fn write(&mut self) -> Result<(), ExportError> {
+        self.line(&Line::Header(HeaderLine {
+            format: FORMAT.to_owned(),
+            from: self.period.from,
+            to: self.period.to,
+        }))?;
+        self.line(&Line::Keys(KeysLine {
+            request: self.keys.request_key,
+            log: self.keys.log_key,
+            cosigner: self.cosigner.as_ref().map(ToString::to_string),
+        }))?;
+        for epoch in self.snapshot.epochs()? {
+            if let Some(size) = self.size_needed(epoch)? {
+                self.epoch(epoch, size)?;
+            }
+        }
+        self.line(&Line::End(self.seal.end()))
+    }
+
+    fn finish(mut self) -> io::Result<Written> {
+        self.progress.finish();
+        self.file.flush()?;
+        Ok(self.written)
+    }
+
+    /// How many leaves of an epoch the period needs: up to the first receipt above its last leaf, or all.
+    fn size_needed(&mut self, epoch: u64) -> Result<Option<u64>, ExportError> {
+        let (mut leaves, mut last) = (0, None);
+        let (snapshot, period, progress) = (self.snapshot, self.period, &mut self.progress);
+        snapshot.each_leaf(epoch, u64::MAX, |index, record| {
+            leaves = index + 1;
+            if index % LEAVES_PER_LOOK == 0 {
+                progress.say(&format!("reading leaf {index}"));
+            }
+            // A leaf that does not read is for verify to find; it says no time.
+            if record
+                .parse::<Leaf>()
+                .is_ok_and(|leaf| period.holds(leaf.to))
+            {
+                last = Some(index);
+            }
+            Ok::<_, ExportError>(())
+        })?;
+        let Some(last) = last else {
+            return Ok(None);
+        };
+        let mut above = last;
+        while let Some(receipt) = self.snapshot.receipt_above(epoch, above)? {
+            if self.is_fit(&receipt) {
+                return Ok(Some(receipt.size));
+            }
+            above = receipt.size;
+        }
+        Ok(Some(leaves))
+    }
+
+    fn epoch(&mut self, epoch: u64, size: u64) -> Result<(), ExportError> {
+        let snapshot = self.snapshot;
+        let mut next = self.fit_receipt(epoch, 0)?;
+        snapshot.each_leaf(epoch, size, |index, record| {
+            if index % LEAVES_PER_LOOK == 0 {
+                self.progress
+                    .say(&format!("writing leaf {index} of {size}"));
+            }
+            let leaf = record.parse::<Leaf>().ok();
+            self.written.leaves += 1;
+            self.line(&Line::Leaf(LeafLine {
+                epoch,
+                index,
+                record,
+            }))?;
+            let holds =
+                |leaf: &Leaf| leaf.kind == LeafKind::Submission && self.period.holds(leaf.to);
+            if leaf.as_ref().is_some_and(holds) {
+                self.body(epoch, index)?;
+            }
+            if let Some(receipt) = next.take_if(|receipt| receipt.size <= index + 1) {
+                self.written.receipts += 1;
+                next = self.fit_receipt(epoch, receipt.size)?;
+                self.line(&Line::Receipt(ReceiptLine {
+                    epoch,
+                    size: receipt.size,
+                    note: receipt.note,
+                    cosignature: receipt.cosignature,
+                }))?;
+            }
+            Ok(())
+        })
+    }
+
+    fn body(&mut self, epoch: u64, index: u64) -> Result<(), ExportError> {
+        let Some(bytes) = self.snapshot.body(epoch, index)? else {
+            self.written.bodies_gone += 1;
+            return Ok(());
+        };
+        self.written.bodies += 1;
+        self.line(&Line::Body(BodyLine {
+            epoch,
+            index,
+            bytes: Bytes(bytes),
+        }))
+    }
+
+    /// The next receipt that the keys of the bundle can prove.
+    fn fit_receipt(
+        &mut self,
+        epoch: u64,
+        mut above: u64,
+    ) -> Result<Option<KeptReceipt>, ExportError> {
+        while let Some(receipt) = self.snapshot.receipt_above(epoch, above)? {
+            if self.is_fit(&receipt) {
+                return Ok(Some(receipt));
+            }
+            above = receipt.size;
+            self.written.receipts_unfit += 1;
+        }
+        Ok(None)
+    }
+
+    fn is_fit(&self, receipt: &KeptReceipt) -> bool {
+        let checkpoint = Checkpoint::open(&receipt.note, self.keys.log_key.key());
+        checkpoint
+            .ok()
+            .zip(self.cosigner.as_ref())
+            .is_some_and(|(checkpoint, key)| {
+                verify_cosignature(&receipt.cosignature, &checkpoint, key).is_ok()
+            })
+    }
+
+    fn line(&mut self, line: &Line) -> Result<(), ExportError> {
+        let text = self.seal.line(line)?;
+        self.file
+            .write_all(&text)
+            .map_err(|source| ExportError::WriteBundle { source })
+    }
+}
+
+/// The first instant of a day, or a time.
+fn beginning(text: &str) -> Result<Timestamp, String> {
+    instant(text, Ok)
+}
+
+/// The last instant of a day, which is the first of the next, or a time.
+fn ending(text: &str) -> Result<Timestamp, String> {
+    instant(text, Date::tomorrow)
+}
+
+fn instant(
+    text: &str,
+    of_day: impl Fn(Date) -> Result<Date, jiff::Error>,
+) -> Result<Timestamp, String> {
+    if text.len() != DAY_CHARACTERS {
+        let wrong = |_| "write a day such as 2026-01-16 or a time such as 2026-01-16T15:45:00Z";
+        return text.parse().map_err(wrong).map_err(str::to_owned);
+    }
+    text.parse::<Date>()
+        .and_then(of_day)
+        .and_then(|day| day.to_zoned(TimeZone::UTC))
+        .map(|midnight| midnight.timestamp())
+        .map_err(|error| error.to_string())
+}
+
+/// Why there is no bundle.
+#[derive(Debug, thiserror::Error)]
+enum ExportError {
+    /// A line cannot be made.
+    #[error("cannot write the bundle")]
+    MakeLine(#[from] BundleError),
+    /// The store cannot be read.
+    #[error(transparent)]
+    ReadStore(#[from] StoreError),
+    /// The file's content cannot be written.
+    #[error("cannot write the bundle")]
+    WriteBundle {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file cannot be made.
+    #[error("cannot write {}", path.display())]
+    WriteFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_is_whole_and_a_time_has_an_offset() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        assert_eq!(beginning("2026-01-16"), Ok(at("2026-01-16T00:00:00Z")));
+        assert_eq!(ending("2026-01-16"), Ok(at("2026-01-17T00:00:00Z")));
+        assert_eq!(
+            ending("2026-01-16T10:00:00+01:00"),
+            Ok(at("2026-01-16T09:00:00Z"))
+        );
+        for wrong in [
+            "",
+            "yesterday",
+            "2026-02-30",
+            "2026-01-16T10:00:00",
+            "20260116",
+        ] {
+            assert!(beginning(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! `verify`: checks an evidence bundle without a network, a configuration or a store.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use cms_attest::checkpoint::CosignerKey;
+use cms_attest::verify::{Trust, Verdict, verify};
+
+use super::{CliError, ExitStatus, print};
+use crate::status::error_chain;
+
+/// Bytes that are read at a time.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Checks an evidence bundle offline. Ends with 0 when all holds, 1 when it was tampered with, 2 when something
+/// is not there.
+#[derive(Debug, Args)]
+pub(super) struct Verify {
+    /// The bundle that `export` wrote.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// The dashboard's key for receipts, as it shows it at /keys; without it the bundle's own word is taken.
+    #[arg(long, value_name = "KEY")]
+    cosigner: Option<CosignerKey>,
+
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Verify {
+    pub(super) fn run(self) -> Result<ExitStatus, CliError> {
+        let unreadable = |error: &std::io::Error| unreadable(&self.file, error);
+        let file = File::open(&self.file).map_err(|error| unreadable(&error))?;
+        let mut input = BufReader::with_capacity(BUFFER_BYTES, file);
+        let trust = Trust {
+            cosigner: self.cosigner,
+        };
+        let report = verify(&mut input, &trust).map_err(|error| unreadable(&error))?;
+        if self.json {
+            let mut text =
+                serde_json::to_string_pretty(&report).map_err(|error| CliError::failed(&error))?;
+            text.push('\n');
+            print(&text);
+        } else {
+            print(&report.to_string());
+        }
+        Ok(match report.verdict {
+            Verdict::Incomplete => ExitStatus::Incomplete,
+            Verdict::Ok => ExitStatus::Ok,
+            Verdict::Tampered => ExitStatus::Problem,
+        })
+    }
+}
+
+fn unreadable(file: &Path, error: &std::io::Error) -> CliError {
+    CliError::Failed {
+        status: ExitStatus::Usage,
+        chain: format!("cannot read {}: {}", file.display(), error_chain(error)),
+        hint: Some("name the file that export wrote".to_owned()),
+    }
+}

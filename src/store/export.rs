@@ -1,0 +1,187 @@
+//! One state of the store for an evidence bundle: read, never written, while an agent may be at work.
+//!
+//! Promises: everything comes from the moment of [`Snapshot::open`], whatever is written since. Refuses to
+//! judge what it reads.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use super::StoreError;
+use super::ledger::to_sql;
+use super::samples::decompress;
+use super::schema;
+
+/// The dashboard's key that was pinned at enrolment, in `meta`.
+const COSIGNER: &str = "cosigner";
+
+/// The store as it was at one moment.
+#[derive(Debug)]
+pub struct Snapshot {
+    connection: Connection,
+}
+
+/// A receipt as it was kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptReceipt {
+    /// How many leaves it covers.
+    pub size: u64,
+    /// The checkpoint that the agent signed.
+    pub note: String,
+    /// The dashboard's signature line.
+    pub cosignature: String,
+}
+
+impl Snapshot {
+    /// Opens the store in `directory`.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read.
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        let connection = schema::open_to_read(&directory.join("store.db"))?;
+        // The transaction begins with its first read and is given up when the connection closes.
+        connection
+            .execute_batch("BEGIN; SELECT count(*) FROM epoch;")
+            .map_err(read("the ledgers"))?;
+        Ok(Self { connection })
+    }
+
+    /// The dashboard's key for receipts, if it gives any.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn cosigner(&self) -> Result<Option<String>, StoreError> {
+        let key = schema::meta(&self.connection, COSIGNER)?;
+        Ok(key.filter(|key| !key.is_empty()))
+    }
+
+    /// The epochs of the ledger, oldest first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn epochs(&self) -> Result<Vec<u64>, StoreError> {
+        let failed = read("the ledgers");
+        let mut select = self
+            .connection
+            .prepare("SELECT epoch FROM epoch ORDER BY epoch")
+            .map_err(&failed)?;
+        let epochs = select.query_map([], |row| row.get::<_, i64>(0));
+        epochs
+            .map_err(&failed)?
+            .map(|epoch| epoch.map(i64::unsigned_abs).map_err(&failed))
+            .collect()
+    }
+
+    /// Shows the leaves of an epoch below this index, in order.
+    ///
+    /// # Errors
+    /// When the database cannot be read, or with the first error of `visit`.
+    pub fn each_leaf<E: From<StoreError>>(
+        &self,
+        epoch: u64,
+        below: u64,
+        mut visit: impl FnMut(u64, String) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let failed = read("leaves");
+        let mut select = self
+            .connection
+            .prepare("SELECT idx, record FROM leaf WHERE epoch = ?1 AND idx < ?2 ORDER BY idx")
+            .map_err(&failed)?;
+        let mut rows = select
+            .query([to_sql(epoch), to_sql(below)])
+            .map_err(&failed)?;
+        while let Some(row) = rows.next().map_err(&failed)? {
+            let index = row.get::<_, i64>(0).map_err(&failed)?;
+            let record = row.get(1).map_err(&failed)?;
+            visit(index.unsigned_abs(), record)?;
+        }
+        Ok(())
+    }
+
+    /// The bytes of a submission, if they are still kept.
+    ///
+    /// # Errors
+    /// When the database cannot be read, or the bytes make no sense.
+    pub fn body(&self, epoch: u64, index: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        let packed: Option<Vec<u8>> = self
+            .connection
+            .prepare_cached("SELECT bytes FROM body WHERE epoch = ?1 AND idx = ?2")
+            .and_then(|mut select| {
+                let key = [to_sql(epoch), to_sql(index)];
+                select.query_row(key, |row| row.get(0)).optional()
+            })
+            .map_err(read("a body"))?;
+        packed.map(|packed| decompress(&packed)).transpose()
+    }
+
+    /// The smallest receipt over more than `size` leaves of an epoch.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn receipt_above(&self, epoch: u64, size: u64) -> Result<Option<KeptReceipt>, StoreError> {
+        let kept = |row: &Row<'_>| {
+            Ok(KeptReceipt {
+                size: row.get::<_, i64>(0)?.unsigned_abs(),
+                note: row.get(1)?,
+                cosignature: row.get(2)?,
+            })
+        };
+        self.connection
+            .prepare_cached(
+                "SELECT size, note, cosignature FROM receipt
+                 WHERE epoch = ?1 AND size > ?2 ORDER BY size LIMIT 1",
+            )
+            .and_then(|mut select| {
+                let key = [to_sql(epoch), to_sql(size)];
+                select.query_row(key, kept).optional()
+            })
+            .map_err(read("receipts"))
+    }
+}
+
+fn read(what: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
+    move |source| StoreError::Read { what, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{LeafDraft, Moment, Store};
+    use cms_attest::leaf::LeafKind;
+    use jiff::Timestamp;
+
+    #[tokio::test]
+    async fn what_is_written_later_is_not_seen() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(Snapshot::open(directory.path()).is_err(), "nothing is made");
+        let store = Store::open(directory.path()).await.unwrap();
+        let moment = Moment {
+            now: Timestamp::from_second(1_772_000_000).unwrap(),
+            boot_id: "b".to_owned(),
+            boottime_ms: 1,
+            api_key_id: None,
+        };
+        let agent_id = "018f3b1e-7c4a-7d2e-9b1a-5f6e7d8c9b0a".parse().unwrap();
+        let company = "acme-corp".parse().unwrap();
+        let origin = store.origin(company, agent_id, moment.now).await.unwrap();
+        let append = |count| {
+            let drafts = vec![LeafDraft::event(LeafKind::Clock, "stepped"); count];
+            store.append_leaves(origin.clone(), moment.clone(), drafts)
+        };
+        append(3).await.unwrap();
+        let snapshot = Snapshot::open(directory.path()).unwrap();
+        append(2).await.unwrap();
+        let mut seen = Vec::new();
+        snapshot
+            .each_leaf(origin.epoch(), u64::MAX, |index, _| {
+                seen.push(index);
+                Ok::<_, StoreError>(())
+            })
+            .unwrap();
+        assert_eq!(seen, [0, 1, 2]);
+        assert_eq!(snapshot.epochs().unwrap(), [origin.epoch()]);
+        assert_eq!(snapshot.receipt_above(origin.epoch(), 0).unwrap(), None);
+        assert_eq!(snapshot.body(origin.epoch(), 0).unwrap(), None);
+        assert_eq!(snapshot.cosigner().unwrap(), None);
+    }
+}
