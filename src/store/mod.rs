@@ -9,7 +9,7 @@
 //!   ([`outbox`]). A scheduled slot has exactly one leaf: a unique index says so ([`ledger`]).
 //! - Opening never deletes anything. A database of a later version is refused, not changed.
 //! - One agent: a second one on the same directory is refused, and nothing is taken in any more once the
-//!   database has been removed or replaced under a running one ([`place`]).
+//!   database has been removed or replaced under a running one (`place`).
 //!
 //! # Tables
 //! ```text

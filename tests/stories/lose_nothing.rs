@@ -18,6 +18,11 @@ fn an_agent_without_its_dashboard_keeps_everything_and_catches_up() {
     site.wait_until_all_accepted(waiting.len());
     assert_eq!(agent.stop(), 0);
     assert_eq!(dashboard.stop(), 0);
+    let states = site.outbox();
+    assert!(
+        states.values().all(|state| state == "receipted"),
+        "{states:?}"
+    );
     assert_same(&site);
     assert!(waiting.keys().all(|key| site.accepted().contains_key(key)));
 }
