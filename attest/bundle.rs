@@ -144,6 +144,25 @@ pub struct EndLine {
     pub digest: String,
 }
 
+impl EndLine {
+    /// How what was counted differs from what the last line says, in words.
+    pub(crate) fn difference(&self, said: &Self) -> String {
+        let counts = |end: &Self| (end.leaves, end.bodies, end.receipts);
+        if counts(self) == counts(said) {
+            return "the file has other bytes than were written".to_owned();
+        }
+        let words = |end: &Self| {
+            let (leaves, bodies, receipts) = counts(end);
+            format!("{leaves} leaves, {bodies} bodies and {receipts} receipts")
+        };
+        format!(
+            "it was written with {}, and has {}",
+            words(said),
+            words(self)
+        )
+    }
+}
+
 /// Bytes that a line carries in base64.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Bytes(pub Vec<u8>);

@@ -456,18 +456,7 @@ impl<'a> Reading<'a> {
         self.report.held(Check::Lines);
         match counted {
             Some(counted) if counted == *said => self.report.held(Check::End),
-            Some(counted) => {
-                let first = format!(
-                    "the file was written with {} leaves, {} bodies and {} receipts; it has {}, {} and {}, or other bytes",
-                    said.leaves,
-                    said.bodies,
-                    said.receipts,
-                    counted.leaves,
-                    counted.bodies,
-                    counted.receipts
-                );
-                self.lacking(Check::End, first);
-            }
+            Some(counted) => self.lacking(Check::End, counted.difference(said)),
             None => {}
         }
     }

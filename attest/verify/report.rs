@@ -10,6 +10,9 @@ use crate::bundle::Period;
 /// Most remarks of a report; what is left out is counted.
 pub const REMARKS_MAX: usize = 100;
 
+/// Longest text of a finding or a remark: what a bundle holds may be quoted in it.
+const TEXT_CHARACTERS_MAX: usize = 400;
+
 /// How evidence stands. The order is from good to bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -165,14 +168,14 @@ impl Report {
             finding.failed += 1;
             if verdict > finding.verdict {
                 finding.verdict = verdict;
-                finding.first = Some(first);
+                finding.first = Some(plain(&first));
             }
         }
     }
 
     pub(super) fn remark(&mut self, text: String) {
         if self.remarks.len() < REMARKS_MAX {
-            self.remarks.push(text);
+            self.remarks.push(plain(&text));
         } else {
             self.remarks_dropped += 1;
         }
@@ -185,9 +188,17 @@ impl Report {
     }
 }
 
+/// One line without control characters: whoever made a bundle must not draw on the terminal of who checks it.
+fn plain(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().take(TEXT_CHARACTERS_MAX).map(shown).collect()
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = match self.verdict {
+            // Nothing of the kind is in the bundle.
+            Verdict::Ok if self.held == 0 => "-",
             Verdict::Ok => "ok",
             Verdict::Incomplete | Verdict::Tampered => "FAIL",
         };

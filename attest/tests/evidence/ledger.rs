@@ -107,6 +107,12 @@ impl Ledger {
         self.submitted(slot, text.into_bytes())
     }
 
+    /// A submission whose body would draw on a terminal if it were quoted as it stands.
+    pub(crate) fn drawing(&mut self, slot: i64) -> &mut Self {
+        let text = format!("{{\"data\":{{\"\\u001b[2J{}\":0}}}}", "x".repeat(10_000));
+        self.submitted(slot, text.into_bytes())
+    }
+
     fn submitted(&mut self, slot: i64, bytes: Vec<u8>) -> &mut Self {
         let span = (quarter(slot), quarter(slot + 1));
         let (epoch, index) = (self.epoch, self.frontier.size());

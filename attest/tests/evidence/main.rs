@@ -224,6 +224,17 @@ mod tests {
     }
 
     #[test]
+    fn a_report_shows_no_control_characters_and_no_long_texts() {
+        let mut ledger = Ledger::new(quarter(0), quarter(9));
+        ledger.submission(0).drawing(1).receipt();
+        let report = report(&ledger.lines());
+        assert_eq!(failed(&report), [Check::Agreement]);
+        let said = first(&report, Check::Agreement).1;
+        assert!(said.contains("[2Jxxx"), "{said}");
+        assert!(!said.contains('\u{1b}') && said.len() < 1_000, "{said}");
+    }
+
+    #[test]
     fn lines_dropped_doubled_or_moved_are_seen() {
         let bundle = whole();
         for at in 0..bundle.len() {
