@@ -283,11 +283,14 @@ impl Agent {
         }
     }
 
-    async fn shut_down(self, generation: Generation) -> Result<(), AgentError> {
+    async fn shut_down(mut self, generation: Generation) -> Result<(), AgentError> {
         tracing::info!("stopping");
         self.end(generation).await;
-        self.submitting()?.drain().await;
+        // The submit loop may have begun a new epoch since the start.
+        self.origin = newest(&self.store, &self.origin, &self.clock).await?;
+        // Before the drain, so that the last receipt covers the last leaf.
         self.event(LeafKind::Stop, "stopped on request").await?;
+        self.submitting()?.drain().await;
         // Here and not when the store's thread ends: the process may be gone before it has.
         self.store.settle().await?;
         tracing::info!("stopped");
@@ -351,12 +354,9 @@ impl Agent {
 
     async fn event(&self, kind: LeafKind, note: &str) -> Result<(), StoreError> {
         let moment = identity::moment(&self.clock, &self.config.dashboard.api_key);
+        let origin = newest(&self.store, &self.origin, &self.clock).await?;
         self.store
-            .append_leaves(
-                self.origin.clone(),
-                moment,
-                vec![LeafDraft::event(kind, note)],
-            )
+            .append_leaves(origin, moment, vec![LeafDraft::event(kind, note)])
             .await
     }
 }
@@ -377,6 +377,12 @@ pub fn hostname() -> String {
 pub fn local_host(config: &Config, clock: &Clock) -> Result<Host, AgentError> {
     let instance = Machine::local(&clock.boot_id()).instance(&config.company_id)?;
     Ok(Host::local(instance, config.site.clone()))
+}
+
+/// The log of the same agent that is written to now.
+async fn newest(store: &Store, known: &Origin, clock: &Clock) -> Result<Origin, StoreError> {
+    let (company, agent_id) = (known.company().clone(), known.agent_id().clone());
+    store.origin(company, agent_id, clock.now()).await
 }
 
 /// The certificate files that the configuration names.
@@ -480,9 +486,8 @@ impl Pruning {
         );
         let moment = identity::moment(&self.clock, &self.api_key);
         let loss = LeafDraft::event(LeafKind::Loss, &note);
-        self.store
-            .append_leaves(self.origin.clone(), moment, vec![loss])
-            .await
+        let origin = newest(&self.store, &self.origin, &self.clock).await?;
+        self.store.append_leaves(origin, moment, vec![loss]).await
     }
 }
 

@@ -143,7 +143,10 @@ impl Submitting {
 
     /// Sends what is ready within the grace period; the rest stays in the outbox.
     pub async fn drain(&mut self) {
-        let mut round = Round::new();
+        let mut round = Round {
+            receipt_due: true,
+            ..Round::new()
+        };
         let work = async { while matches!(self.send_some(&mut round).await, Step::Again) {} };
         if tokio::time::timeout(DRAIN_GRACE, work).await.is_err() {
             tracing::info!("some submissions stay in the outbox for the next start");

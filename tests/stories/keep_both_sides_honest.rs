@@ -69,4 +69,10 @@ fn a_store_put_back_to_an_older_state_goes_on_in_a_new_epoch() {
     let said = status(&site)["parts"].to_string();
     assert!(said.contains("new epoch"), "{said}");
     assert_eq!(agent.stop(), 0);
+    let last = site.leaves().pop().unwrap();
+    assert_eq!(
+        (last.0, last.2.as_str()),
+        (*epochs(&site).last().unwrap(), "stop"),
+        "the stop is in the new epoch"
+    );
 }

@@ -160,13 +160,24 @@ impl Site {
         leaves.into_values().next_back()
     }
 
-    /// The indices of the agent's leaves, in order. All are in one epoch here.
-    pub(crate) fn leaf_indices(&self) -> Vec<i64> {
+    /// Epoch, index and kind of each of the agent's leaves, in the order of the ledgers.
+    pub(crate) fn leaves(&self) -> Vec<(i64, i64, String)> {
         let leaves = rows(
             &self.path("agent/store.db"),
-            "SELECT epoch, idx, kind FROM leaf ORDER BY epoch, idx",
+            "SELECT epoch, idx, kind FROM leaf",
         );
-        leaves.into_keys().map(|(_, index)| index).collect()
+        leaves
+            .into_iter()
+            .map(|((epoch, index), kind)| (epoch, index, kind))
+            .collect()
+    }
+
+    /// The indices of the agent's leaves, in order. All are in one epoch here.
+    pub(crate) fn leaf_indices(&self) -> Vec<i64> {
+        self.leaves()
+            .into_iter()
+            .map(|(_, index, _)| index)
+            .collect()
     }
 
     /// Waits until nothing waits to be sent, and at least `count` submissions were accepted.
