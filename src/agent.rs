@@ -247,19 +247,19 @@ impl Agent {
                 "status.socket cannot be changed by a reload: restart the agent".to_owned(),
             );
         }
+        // All that can be refused comes before the ledger, where another company begins a new epoch.
+        Transport::new(&config.dashboard.endpoint, &tls_files(&config))
+            .map_err(|error| error_chain(&error))?;
+        self.machine
+            .instance(&config.company_id)
+            .map_err(|error| error_chain(&error))?;
         let agent_id = self.identity.agent_id().clone();
         let origin = self
             .store
             .origin(config.company_id.clone(), agent_id, self.clock.now())
             .await;
-        let origin = origin.map_err(|error| error_chain(&error))?;
-        let old_config = std::mem::replace(&mut self.config, config);
-        let old_origin = std::mem::replace(&mut self.origin, origin);
-        if let Err(error) = self.submitting().and_then(|_| self.host()) {
-            self.config = old_config;
-            self.origin = old_origin;
-            return Err(error_chain(&error));
-        }
+        self.origin = origin.map_err(|error| error_chain(&error))?;
+        self.config = config;
         self.status.rename(nameplate(&self.config, &self.identity));
         Ok(())
     }
