@@ -12,7 +12,7 @@ pub const INDEX_MAX: u64 = 999_999_999_999_999;
 /// The first segment of every origin.
 const PREFIX: &str = "carbonmirror";
 
-/// The id that the dashboard gives an agent: a UUID in lower case.
+/// The id that an agent gives itself: a UUID in lower case.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AgentId(String);
@@ -69,7 +69,7 @@ impl Origin {
         &self.agent_id
     }
 
-    /// The count of logs that the agent has begun.
+    /// Numbers the log; a later log of the same agent has a higher number.
     #[must_use]
     pub const fn epoch(&self) -> u64 {
         self.epoch

@@ -2,8 +2,8 @@
 //!
 //! Start order: store, identity, ledger, status, then both loops; nothing here waits for the network. A
 //! reload replaces what the configuration says and keeps store, identity and everything waiting; a
-//! configuration that is refused changes nothing. Shutdown order: stop collecting, send what is ready within
-//! the grace period, write the `stop` leaf, close the store.
+//! configuration that is refused changes nothing. Shutdown order: stop collecting, write the `stop` leaf,
+//! send what is ready within the grace period, close the store.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

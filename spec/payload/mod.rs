@@ -75,7 +75,7 @@ impl Data {
 /// Who says it, for which slot, as which entry of its ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentInfo {
-    /// Given by the dashboard at enrolment.
+    /// Given by the agent to itself, and its own since enrolment.
     pub agent_id: String,
     /// The agent's version.
     pub version: String,
