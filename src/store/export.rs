@@ -9,11 +9,9 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::StoreError;
 use super::ledger::to_sql;
+use super::receipts::COSIGNER;
 use super::samples::decompress;
 use super::schema;
-
-/// The dashboard's key that was pinned at enrolment, in `meta`.
-const COSIGNER: &str = "cosigner";
 
 /// The store as it was at one moment.
 #[derive(Debug)]

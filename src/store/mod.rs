@@ -50,7 +50,7 @@ use crate::limits::STORE_QUEUE;
 pub use export::{KeptReceipt, Snapshot};
 pub use ledger::{LeafDraft, Moment};
 pub use outbox::{Enqueued, OutboxCounts, Sender, Submission, SubmissionRow};
-pub use receipts::{Offer, ReceiptRow};
+pub use receipts::{COSIGNER, Offer, ReceiptRow};
 pub use retention::Removed;
 
 /// The agent's store. Cheap to clone; all clones speak to one thread.

@@ -16,6 +16,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::ledger::{self, LeafDraft, Moment, from_ms, to_sql};
 use super::{Store, StoreError};
 
+/// Where `meta` holds the dashboard's key that was pinned at enrolment.
+pub const COSIGNER: &str = "cosigner";
+
 /// The newest head of a log and the proof that it continues an older one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
