@@ -209,6 +209,25 @@ impl Inner {
     }
 }
 
+#[cfg(test)]
+impl Store {
+    /// The one number that a query answers, for tests that look at the rows.
+    async fn count(&self, query: &'static str) -> i64 {
+        let read = |source| StoreError::Read {
+            what: "a count",
+            source,
+        };
+        self.call(move |inner| {
+            inner
+                .connection
+                .query_row(query, [], |row| row.get(0))
+                .map_err(read)
+        })
+        .await
+        .unwrap()
+    }
+}
+
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store")

@@ -164,18 +164,6 @@ mod tests {
         store
     }
 
-    async fn count(store: &Store, query: &'static str) -> i64 {
-        store
-            .call(move |inner| {
-                inner
-                    .connection
-                    .query_row(query, [], |row| row.get(0))
-                    .map_err(failed)
-            })
-            .await
-            .unwrap()
-    }
-
     #[tokio::test]
     async fn a_store_above_its_limit_loses_what_was_accepted_first_and_never_what_waits() {
         let directory = tempfile::tempdir().unwrap();
@@ -189,16 +177,13 @@ mod tests {
                 samples: 40
             }
         );
-        assert_eq!(count(&store, "SELECT count(*) FROM body").await, 10);
+        assert_eq!(store.count("SELECT count(*) FROM body").await, 10);
         assert_eq!(
-            count(
-                &store,
-                "SELECT count(*) FROM body JOIN outbox USING (epoch, idx) WHERE state = 'pending'"
-            )
+            store.count("SELECT count(*) FROM body JOIN outbox USING (epoch, idx) WHERE state = 'pending'")
             .await,
             10
         );
-        assert_eq!(count(&store, "SELECT count(*) FROM outbox").await, 40);
+        assert_eq!(store.count("SELECT count(*) FROM outbox").await, 40);
         assert!(store.size_bytes() <= before + 4 * 1024 * 1024);
     }
 

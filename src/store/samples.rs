@@ -283,18 +283,6 @@ mod tests {
         readings.stamp("compute/host", Timestamp::from_second(at).unwrap(), "boot")
     }
 
-    async fn count(store: &Store, query: &'static str) -> i64 {
-        store
-            .call(move |inner| {
-                inner
-                    .connection
-                    .query_row(query, [], |row| row.get(0))
-                    .map_err(cannot_load)
-            })
-            .await
-            .unwrap()
-    }
-
     async fn windows(store: &Store) -> Windows {
         store.call(|inner| Ok(inner.windows.clone())).await.unwrap()
     }
@@ -330,14 +318,14 @@ mod tests {
             .await
             .unwrap();
         let forget = "DELETE FROM meta WHERE key = 'statements' RETURNING 1";
-        assert_eq!(count(&store, forget).await, 1);
+        assert_eq!(store.count(forget).await, 1);
         store.record("compute/host", tick(SPRING)).await.unwrap();
         store
             .record("coverage/baseline", inventory())
             .await
             .unwrap();
         let written = "SELECT count(*) FROM meta WHERE key = 'statements'";
-        assert_eq!(count(&store, written).await, 0, "nothing new was stated");
+        assert_eq!(store.count(written).await, 0, "nothing new was stated");
 
         let text = serde_json::to_string(&windows(&store).await.statements()).unwrap();
         store.set_meta("statements", text.clone()).await.unwrap();
