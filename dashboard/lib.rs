@@ -36,4 +36,4 @@ pub use clock::Clock;
 pub use config::{Config, ConfigError};
 pub use cosigner::CosignerError;
 pub use router::router;
-pub use serve::{ServeError, Server, serve};
+pub use serve::{ServeError, Server, open, serve};

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::time::Duration;
 
 use axum_server::Handle;
@@ -54,7 +55,6 @@ impl Server {
     pub fn bind(config: &Config, clock: Clock) -> Result<Self, ServeError> {
         let client_ca = config.client_ca_file.as_deref();
         let tls = server_config(&config.tls_cert_file, &config.tls_key_file, client_ca)?;
-        let store = Store::open(&config.store)?;
         let failed = |source| ServeError::Listen {
             listen: config.listen,
             source,
@@ -66,9 +66,8 @@ impl Server {
             Some(host) => format!("{host}:{}", address.port()),
             None => config.authority.clone(),
         };
-        let cosigner = cosigner::load(&config.store, &authority)?;
         Ok(Self {
-            app: App::new(store, clock, authority, cosigner),
+            app: open(&config.store, clock, authority)?,
             listener,
             address,
             tls: RustlsConfig::from_config(tls),
@@ -131,6 +130,18 @@ impl Server {
             () = keep_retained(&self.app) => Ok(()),
         }
     }
+}
+
+/// Opens the dashboard that lives in a store directory, known to agents as `authority`. It does not listen:
+/// [`router`] answers requests that come another way.
+///
+/// # Errors
+/// When the store or the key for receipts cannot be used.
+pub fn open(store: &Path, clock: Clock, authority: String) -> Result<App, ServeError> {
+    // The store first: it makes the directory.
+    let opened = Store::open(store)?;
+    let cosigner = cosigner::load(store, &authority)?;
+    Ok(App::new(opened, clock, authority, cosigner))
 }
 
 /// Binds and serves in one step, for who needs no address before.

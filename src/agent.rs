@@ -29,9 +29,10 @@ use crate::schedule::{self, Collecting, Source};
 use crate::status::{self, Nameplate, PartState, Status, error_chain};
 use crate::store::{LeafDraft, Removed, Sender, Store, StoreError};
 use crate::submit::{Submitting, Taken};
+use crate::transport::TransportError;
 use crate::transport::tls::TlsFiles;
-use crate::transport::{Transport, TransportError};
 use crate::watchdog::{self, Loop, Pulse};
+use crate::world::World;
 
 /// What a running agent can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +52,7 @@ pub struct Agent {
     store: Store,
     identity: Arc<Identity>,
     origin: Origin,
+    world: World,
     clock: Clock,
     status: Status,
     metrics: Metrics,
@@ -72,10 +74,11 @@ impl Agent {
     pub async fn open(
         config_path: &Path,
         config: Config,
-        clock: Clock,
+        world: World,
         accepted: Option<mpsc::Sender<Taken>>,
     ) -> Result<Self, AgentError> {
-        let store = Store::open(&config.store.path).await?;
+        let clock = world.clock.clone();
+        let store = Store::open_with(&config.store.path, world.blocking.clone()).await?;
         let machine = Machine::local(&clock.boot_id());
         let directory = config.store.path.join("identity");
         let identity = Arc::new(Identity::open(&directory, &machine, clock.now())?);
@@ -94,6 +97,7 @@ impl Agent {
             store,
             identity,
             origin,
+            world,
             clock,
             status,
             metrics: Metrics::new(),
@@ -160,6 +164,8 @@ impl Agent {
             status: self.status.clone(),
             metrics: self.metrics.clone(),
             clock: self.clock.clone(),
+            chance: self.world.chance.clone(),
+            blocking: self.world.blocking.clone(),
             sampled: Arc::clone(&self.sampled),
             pulse: self.pulse.clone(),
         };
@@ -248,7 +254,7 @@ impl Agent {
             );
         }
         // All that can be refused comes before the ledger, where another company begins a new epoch.
-        Transport::new(&config.dashboard.endpoint, &tls_files(&config))
+        (self.world.connect)(&config.dashboard.endpoint, &tls_files(&config))
             .map_err(|error| error_chain(&error))?;
         self.machine
             .instance(&config.company_id)
@@ -307,7 +313,7 @@ impl Agent {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 site: config.site.clone(),
             },
-            transport: Transport::new(&config.dashboard.endpoint, &tls_files(config))?,
+            transport: (self.world.connect)(&config.dashboard.endpoint, &tls_files(config))?,
             api_key: config.dashboard.api_key.clone(),
             context: Context {
                 energy: config.energy.clone(),
@@ -317,6 +323,7 @@ impl Agent {
             status: self.status.clone(),
             metrics: self.metrics.clone(),
             clock: self.clock.clone(),
+            chance: self.world.chance.clone(),
             sampled: Arc::clone(&self.sampled),
             pulse: self.pulse.clone(),
             accepted: self.accepted.clone(),

@@ -9,6 +9,8 @@
 
 pub mod agent;
 pub mod backoff;
+pub mod blocking;
+pub mod chance;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -21,3 +23,4 @@ pub mod store;
 pub mod submit;
 pub mod transport;
 pub mod watchdog;
+pub mod world;

@@ -18,8 +18,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
 
 use crate::backoff::Backoff;
+use crate::blocking::Blocking;
+use crate::chance::Chance;
 use crate::clock::Clock;
-use crate::identity;
 use crate::limits::{
     QUIET_TICKS, REOPEN_CEILING, REOPEN_FIRST, SECOND_TICK, SUPERVISE_EVERY, THREADS_OF_A_SOURCE,
 };
@@ -52,6 +53,10 @@ pub struct Collecting {
     pub metrics: Metrics,
     /// The time.
     pub clock: Clock,
+    /// What pauses are spread by.
+    pub chance: Chance,
+    /// Where sources are read.
+    pub blocking: Blocking,
     /// Told after each sample, for what waits for the first one.
     pub sampled: Arc<Notify>,
     /// Where the supervisor shows that it is alive.
@@ -138,7 +143,7 @@ async fn collect_from(source: Source, collecting: Collecting, mut pace: Pace) {
     let name = source.settings.name();
     collecting.status.set(&name, PartState::Starting, None);
     loop {
-        match open(&source, &collecting.host, &pace.threads).await {
+        match open(&source, &collecting, &pace.threads).await {
             Ok(Ok(collector)) => {
                 let lost = tick_until_lost(&name, &source, collector, &collecting, &mut pace).await;
                 tracing::error!(source = %name, error = %error_chain(&lost), "source lost, it will be opened again");
@@ -164,7 +169,7 @@ async fn collect_from(source: Source, collecting: Collecting, mut pace: Pace) {
             }
         }
         excuse(&name, &collecting.store).await;
-        sleep(pace.backoff.next(random())).await;
+        sleep(pace.backoff.next(collecting.chance.next())).await;
     }
 }
 
@@ -191,7 +196,8 @@ async fn tick_until_lost(
     loop {
         let at = collecting.clock.now();
         let started = Instant::now();
-        let ticked = match tick(collector, at, deadline, &pace.threads).await {
+        let ticked = match tick(collector, at, deadline, &pace.threads, &collecting.blocking).await
+        {
             Ok(ticked) => ticked,
             Err(lost) => {
                 collecting
@@ -255,10 +261,13 @@ async fn tick_until_lost(
 /// Opens a source as one tick is run: it may hang or panic like one.
 async fn open(
     source: &Source,
-    host: &Host,
+    collecting: &Collecting,
     threads: &Arc<Semaphore>,
 ) -> Result<Result<Box<dyn Collector>, OpenError>, TickError> {
-    let (settings, host) = (Arc::clone(&source.settings), host.clone());
+    let (settings, host) = (Arc::clone(&source.settings), collecting.host.clone());
+    if let Blocking::OnCaller(_) = collecting.blocking {
+        return Ok(settings.open(&host));
+    }
     within(threads, source.settings.deadline(), move || {
         settings.open(&host)
     })
@@ -271,19 +280,24 @@ async fn tick(
     at: Timestamp,
     deadline: Duration,
     threads: &Arc<Semaphore>,
+    blocking: &Blocking,
 ) -> Result<Ticked, TickError> {
-    let runtime = Handle::current();
-    within(threads, deadline, move || {
+    let work = async move {
         let mut readings = Readings::default();
-        let result = runtime.block_on(collector.collect(at, &mut readings));
+        let result = collector.collect(at, &mut readings).await;
         Ticked {
             progress: collector.progress(),
             collector,
             readings,
             result,
         }
-    })
-    .await
+    };
+    if let Blocking::OnCaller(_) = blocking {
+        let ticked = timeout(deadline, work).await;
+        return ticked.map_err(|_| TickError::Abandoned(deadline));
+    }
+    let runtime = Handle::current();
+    within(threads, deadline, move || runtime.block_on(work)).await
 }
 
 /// Does work on a thread that may block, and leaves it behind at the deadline.
@@ -345,11 +359,6 @@ fn next_tick(begun: Instant, interval: Duration, now: Instant) -> Instant {
     let whole = now.duration_since(begun).as_nanos() / interval.as_nanos().max(1);
     let whole = u32::try_from(whole).unwrap_or(u32::MAX);
     begun + interval.saturating_mul(whole.saturating_add(1))
-}
-
-/// Without randomness the pauses are merely not spread.
-fn random() -> u64 {
-    identity::random_bytes().map_or(0, u64::from_le_bytes)
 }
 
 #[cfg(test)]

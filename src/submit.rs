@@ -21,6 +21,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep};
 
 use crate::backoff::Backoff;
+use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::config::{Schedule, SecretSource};
 use crate::identity::{self, Identity};
@@ -62,6 +63,8 @@ pub struct Submitting {
     pub metrics: Metrics,
     /// The time.
     pub clock: Clock,
+    /// What pauses are spread by.
+    pub chance: Chance,
     /// Told by the collecting loop after each sample.
     pub sampled: Arc<Notify>,
     /// Where the loop shows that it is alive.
@@ -296,9 +299,8 @@ impl Submitting {
         reason: &str,
         retry_after: Option<Duration>,
     ) {
-        let random = identity::random_bytes().map_or(0, u64::from_le_bytes);
         let asked = retry_after.unwrap_or_default().min(RETRY_CEILING);
-        let pause = round.backoff.next(random).max(asked);
+        let pause = round.backoff.next(self.chance.next()).max(asked);
         round.closed_until = Some(Instant::now() + pause);
         round.head_first = true;
         let known = self

@@ -21,6 +21,7 @@ use crate::agent::{Agent, Control};
 use crate::clock::Clock;
 use crate::config::{Log, LogLevel};
 use crate::submit::Taken;
+use crate::world::World;
 use scene::Scene;
 
 /// News of accepted submissions that may wait to be printed. The demo makes a few in a second.
@@ -70,23 +71,19 @@ impl Demo {
         self.say(&format!("authority {}", scene.path("ca.pem").display()));
         self.say(&format!("config    {}", scene.path("agent.toml").display()));
 
-        let accepted = run::runtime()?.block_on(self.run_agent(&scene, clock));
+        let accepted = run::runtime()?.block_on(self.run_agent(&scene));
         drop(stop_dashboard);
         drop(dashboard_runtime.block_on(serving));
         self.summarise(&scene, &accepted?)
     }
 
     /// Runs the agent for the time asked, and counts what was accepted.
-    async fn run_agent(
-        &self,
-        scene: &Scene,
-        clock: Clock,
-    ) -> Result<BTreeMap<Category, u64>, CliError> {
+    async fn run_agent(&self, scene: &Scene) -> Result<BTreeMap<Category, u64>, CliError> {
         let config_path = scene.path("agent.toml");
         let config = load(&config_path)?;
         let (news, mut accepted) = mpsc::channel(NEWS_MAX);
         let (told, control) = mpsc::channel(1);
-        let agent = Agent::open(&config_path, config, clock, Some(news))
+        let agent = Agent::open(&config_path, config, World::real(), Some(news))
             .await
             .map_err(|error| CliError::failed(&error))?;
         let agent = tokio::spawn(agent.run(control));

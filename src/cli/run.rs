@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 
 use super::{CliError, ExitStatus, LogFormat, load, logs};
 use crate::agent::{Agent, Control};
-use crate::clock::Clock;
 use crate::limits::{BLOCKING_KEEP_ALIVE, BLOCKING_THREADS};
+use crate::world::World;
 
 /// Runs the agent until SIGTERM or SIGINT; SIGHUP reads the configuration again.
 #[derive(Debug, Args)]
@@ -27,7 +27,7 @@ impl Run {
         let runtime = runtime()?;
         let outcome = runtime.block_on(async {
             let control = signals().map_err(|error| CliError::failed(&error))?;
-            let agent = Agent::open(config_path, config, Clock::system(), None)
+            let agent = Agent::open(config_path, config, World::real(), None)
                 .await
                 .map_err(|error| {
                     CliError::failed(&error).hint("`check` shows what stands in the way")

@@ -124,6 +124,8 @@ async fn sources_that_hang_or_panic_are_opened_again_and_the_others_do_not_notic
         status: status.clone(),
         metrics: Metrics::new(),
         clock,
+        chance: Chance::system(),
+        blocking: Blocking::OnThreads,
         sampled: Arc::new(Notify::new()),
         pulse: Pulse::default(),
     };

@@ -38,13 +38,14 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use cms_spec::windows::Windows;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::blocking::{Blocking, Disk};
 use crate::limits::STORE_QUEUE;
 
 pub use export::{KeptReceipt, Snapshot};
@@ -56,8 +57,15 @@ pub use retention::Removed;
 /// The agent's store. Cheap to clone; all clones speak to one thread.
 #[derive(Clone)]
 pub struct Store {
-    requests: mpsc::Sender<Request>,
+    desk: Desk,
     path: Arc<Path>,
+}
+
+/// Where the store's work is done.
+#[derive(Clone)]
+enum Desk {
+    Thread(mpsc::Sender<Request>),
+    Caller(Arc<Mutex<Inner>>, Disk),
 }
 
 /// What the store's thread owns.
@@ -78,7 +86,20 @@ impl Store {
     /// # Errors
     /// When the directory or the database cannot be made, read or understood.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_with(path, Blocking::OnThreads).await
+    }
+
+    /// As [`Store::open`], with the work done where `blocking` says.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn open_with(path: &Path, blocking: Blocking) -> Result<Self, StoreError> {
         let path: Arc<Path> = Arc::from(path);
+        if let Blocking::OnCaller(disk) = blocking {
+            let inner = Arc::new(Mutex::new(Inner::open(&path)?));
+            let desk = Desk::Caller(inner, disk);
+            return Ok(Self { desk, path });
+        }
         let (requests, mut queue) = mpsc::channel::<Request>(STORE_QUEUE);
         let (opened, answer) = oneshot::channel();
         let thread_path = Arc::clone(&path);
@@ -100,7 +121,8 @@ impl Store {
             })
             .map_err(StoreError::StartThread)?;
         answer.await.map_err(|_| StoreError::Stopped)??;
-        Ok(Self { requests, path })
+        let desk = Desk::Thread(requests);
+        Ok(Self { desk, path })
     }
 
     /// Runs one piece of work on the store's thread.
@@ -112,9 +134,13 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&mut Inner) -> Result<T, StoreError> + Send + 'static,
     {
+        let requests = match &self.desk {
+            Desk::Thread(requests) => requests,
+            Desk::Caller(inner, disk) => return call_here(inner, disk, work).await,
+        };
         let (done, answer) = oneshot::channel();
         let request: Request = Box::new(move |inner| drop(done.send(work(inner))));
-        self.requests
+        requests
             .send(request)
             .await
             .map_err(|_| StoreError::Stopped)?;
@@ -179,6 +205,22 @@ impl Store {
             .map(|metadata| metadata.len())
             .sum()
     }
+}
+
+/// Does the work on the calling task; who gave up before it is asked no more, who gives up after it is not told.
+async fn call_here<T>(
+    inner: &Mutex<Inner>,
+    disk: &Disk,
+    work: impl FnOnce(&mut Inner) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    tokio::task::yield_now().await;
+    let done = {
+        let mut inner = inner.lock().unwrap_or_else(PoisonError::into_inner);
+        schema::let_grow(&inner.connection, !disk.is_full())?;
+        work(&mut inner)
+    };
+    tokio::task::yield_now().await;
+    done
 }
 
 impl Inner {
@@ -339,4 +381,29 @@ pub enum StoreError {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn on_a_full_disk_writes_fail_and_succeed_again_when_there_is_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = Disk::default();
+        let blocking = Blocking::OnCaller(disk.clone());
+        let store = Store::open_with(directory.path(), blocking).await.unwrap();
+        let large = || "x".repeat(100_000);
+        disk.fill(true);
+        assert!(matches!(
+            store.set_meta("large", large()).await,
+            Err(StoreError::Write { .. })
+        ));
+        assert_eq!(store.meta("large").await.unwrap(), None);
+        disk.fill(false);
+        store.set_meta("large", large()).await.unwrap();
+        drop(store);
+        let store = Store::open(directory.path()).await.unwrap();
+        assert_eq!(store.meta("large").await.unwrap(), Some(large()));
+    }
 }

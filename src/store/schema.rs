@@ -9,6 +9,9 @@ use super::StoreError;
 /// The version that this agent writes; kept in SQLite's `user_version`.
 const VERSION: i64 = 1;
 
+/// SQLite's own limit.
+const PAGES_MAX: i64 = 0xffff_fffe;
+
 /// Opens the database for writing and makes the tables where they are missing.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     let failed = |source| StoreError::Open {
@@ -49,6 +52,17 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
         }
     }
     Ok(connection)
+}
+
+/// Lets the database take new pages or not, as a disk that has room or is full.
+pub(super) fn let_grow(connection: &Connection, may_grow: bool) -> Result<(), StoreError> {
+    let pages_max = if may_grow { PAGES_MAX } else { 1 };
+    connection
+        .pragma_update(None, "max_page_count", pages_max)
+        .map_err(|source| StoreError::Write {
+            what: "how far it may grow",
+            source,
+        })
 }
 
 /// Opens the database for reading only.

@@ -6,26 +6,29 @@
 
 mod receipts;
 pub mod tls;
+mod wire;
 
 pub use receipts::HeadAnswer;
+pub use wire::{Answer, Exchange, NoAnswer, Post, Wire};
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cms_attest::answer::{Accepted, Problem};
 use cms_attest::enrol::{ChallengeAnswer, EnrolAnswer};
 use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, StatusCode};
 
 use self::tls::TlsFiles;
 use crate::config::Endpoint;
 use crate::identity::{SignedEnrolment, SignedRequest};
-use crate::limits::{ANSWER_BYTES_MAX, ANSWER_TEXT_MAX, ATTEMPT_TIMEOUT, CONNECT_TIMEOUT};
+use crate::limits::{ANSWER_TEXT_MAX, ATTEMPT_TIMEOUT, CONNECT_TIMEOUT};
 
 /// Speaks to one dashboard. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Transport {
-    client: Client,
+    wire: Arc<dyn Wire>,
     endpoint: Endpoint,
 }
 
@@ -85,10 +88,16 @@ impl Transport {
             .user_agent(concat!("cms-telemetry-agent/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(TransportError::BuildClient)?;
-        Ok(Self {
-            client,
+        Ok(Self::over(Arc::new(wire::Https(client)), endpoint))
+    }
+
+    /// Speaks to one dashboard by a way that is there already.
+    #[must_use]
+    pub fn over(wire: Arc<dyn Wire>, endpoint: &Endpoint) -> Self {
+        Self {
+            wire,
             endpoint: endpoint.clone(),
-        })
+        }
     }
 
     /// The dashboard's address, parts of which are signed.
@@ -173,15 +182,23 @@ impl Transport {
         bearer.set_sensitive(true);
         all.insert(AUTHORIZATION, bearer);
 
-        let answer = self
-            .client
-            .post(url)
-            .headers(all)
-            .body(body)
-            .send()
-            .await
-            .map_err(|error| deferred(&explain(&error)))?;
-        classify(url, answer).await
+        let answer = self.exchange(url, all, body).await?;
+        classify(url, answer)
+    }
+
+    async fn exchange(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        body: Vec<u8>,
+    ) -> Result<Answer, SendError> {
+        let post = Post {
+            url: url.to_owned(),
+            headers,
+            body,
+        };
+        let answer = self.wire.post(post).await;
+        answer.map_err(|error| deferred(&error.reason))
     }
 }
 
@@ -193,15 +210,17 @@ impl Acceptance {
     }
 }
 
-async fn classify(url: &str, answer: Response) -> Result<Vec<u8>, SendError> {
-    let status = answer.status();
-    let retry_after = retry_after(answer.headers());
-    let is_json = answer
-        .headers()
+fn classify(url: &str, answer: Answer) -> Result<Vec<u8>, SendError> {
+    let Answer {
+        status,
+        headers,
+        body,
+    } = answer;
+    let retry_after = retry_after(&headers);
+    let is_json = headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .is_some_and(|value| value.starts_with("application/json"));
-    let body = read_bounded(answer).await?;
     if status.is_success() {
         return Ok(body);
     }
@@ -266,21 +285,6 @@ fn unexplained(status: StatusCode) -> Problem {
     }
 }
 
-async fn read_bounded(mut answer: Response) -> Result<Vec<u8>, SendError> {
-    let mut body = Vec::new();
-    while let Some(chunk) = answer
-        .chunk()
-        .await
-        .map_err(|error| deferred(&explain(&error)))?
-    {
-        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-            return Err(deferred("the dashboard's answer is longer than 64 KiB"));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
 fn decode<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, SendError> {
     serde_json::from_slice(body)
         .map_err(|error| deferred(&format!("the dashboard's answer makes no sense: {error}")))
@@ -303,36 +307,4 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         .parse()
         .ok()
         .map(Duration::from_secs)
-}
-
-/// Names the cause in words that lead to a next step; the library's own text hides it in its sources.
-fn explain(error: &reqwest::Error) -> String {
-    let mut text = String::new();
-    let mut source: Option<&dyn std::error::Error> = Some(error);
-    while let Some(cause) = source {
-        text = cause.to_string();
-        source = cause.source();
-    }
-    let hint = if text.contains("CaUsedAsEndEntity") {
-        " (the dashboard shows an authority's certificate as its own: it needs one issued by that authority)"
-    } else if text.contains("UnknownIssuer") {
-        " (its certificate is from an authority that this system does not trust: set dashboard.ca_file)"
-    } else if text.contains("ProtocolVersion") {
-        " (it does not speak TLS 1.3, which the specification demands)"
-    } else if text.contains("CertificateRequired") {
-        " (it asks for a client certificate: set dashboard.client_cert_file and client_key_file)"
-    } else if text.contains("broken pipe") || text.contains("connection closed") {
-        // In TLS 1.3 a missing client certificate shows only after the handshake, as a closed connection.
-        " (the dashboard closed the connection; if it wants a client certificate, set dashboard.client_cert_file and client_key_file)"
-    } else {
-        ""
-    };
-    let what = if error.is_timeout() {
-        "no answer in time"
-    } else if error.is_connect() {
-        "cannot connect"
-    } else {
-        "the exchange failed"
-    };
-    format!("{what}: {text}{hint}")
 }

@@ -7,9 +7,9 @@ use cms_attest::add_checkpoint::{
 };
 use cms_attest::origin::AgentId;
 use reqwest::StatusCode;
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
-use super::{SendError, Transport, classify, deferred, explain, read_bounded};
+use super::{SendError, Transport, classify, deferred};
 
 /// What the dashboard says to a head.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,28 +33,24 @@ impl Transport {
         offer: &AddCheckpoint,
     ) -> Result<HeadAnswer, SendError> {
         let url = self.endpoint.url(&format!("agents/{agent}/checkpoint"));
-        let answer = self
-            .client
-            .post(&url)
-            .header(CONTENT_TYPE, REQUEST_MEDIA_TYPE)
-            .body(offer.to_string())
-            .send()
-            .await
-            .map_err(|error| deferred(&explain(&error)))?;
+        let media = HeaderValue::from_static(REQUEST_MEDIA_TYPE);
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, media)]);
+        let body = offer.to_string().into_bytes();
+        let answer = self.exchange(&url, headers, body).await?;
         let is_size = answer
-            .headers()
+            .headers
             .get(CONTENT_TYPE)
             .is_some_and(|value| value.as_bytes().starts_with(SIZE_MEDIA_TYPE.as_bytes()));
-        if answer.status() == StatusCode::CONFLICT && is_size {
-            let text = String::from_utf8_lossy(&read_bounded(answer).await?).into_owned();
+        if answer.status == StatusCode::CONFLICT && is_size {
+            let text = String::from_utf8_lossy(&answer.body);
             return parse_size_answer(&text)
                 .map(HeadAnswer::Holds)
                 .ok_or_else(|| {
                     deferred("the dashboard's answer about the ledger's size makes no sense")
                 });
         }
-        let unfit = answer.status() == StatusCode::UNPROCESSABLE_ENTITY;
-        match classify(&url, answer).await {
+        let unfit = answer.status == StatusCode::UNPROCESSABLE_ENTITY;
+        match classify(&url, answer) {
             Ok(lines) => Ok(HeadAnswer::Cosigned(
                 String::from_utf8_lossy(&lines).into_owned(),
             )),

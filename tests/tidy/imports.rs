@@ -5,13 +5,16 @@ use super::collectors;
 use super::tree::{Tree, code_without_tests, line_of};
 
 /// The modules of the agent, from the top. A module names modules further down, or its neighbours in the row.
-const LAYERS: [&[&str]; 6] = [
+const LAYERS: [&[&str]; 7] = [
     &["cli"],
     &["agent"],
+    &["world"],
     &["gateway", "schedule", "submit"],
     &["identity", "metrics", "status", "store", "transport"],
     &["config"],
-    &["backoff", "clock", "limits", "watchdog"],
+    &[
+        "backoff", "blocking", "chance", "clock", "limits", "watchdog",
+    ],
 ];
 
 /// Neighbours that must not know each other: the loops meet only in the store, and the store sends nothing.
