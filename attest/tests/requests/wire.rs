@@ -10,26 +10,16 @@ use cms_attest::request::{
 };
 use jiff::Timestamp;
 
+pub(crate) use crate::hands::Wire;
+
 pub(crate) const AUTHORITY: &str = "dashboard.example";
 pub(crate) const PATH: &str = "/api/v1/telemetry/ghost-compute";
 pub(crate) const BODY: &[u8] = br#"{"company_id":"acme-corp"}"#;
 pub(crate) const AGENT: &str = "018f4d2a-7b1c-7def-8123-456789abcdef";
 
-/// A request on the wire, with every part open to a wrong hand.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Wire {
-    pub(crate) method: String,
-    pub(crate) path: String,
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: Vec<u8>,
-}
-
 impl Wire {
     pub(crate) fn incoming<T>(&self, read: impl FnOnce(&Incoming<'_>) -> T) -> T {
-        let headers = |name: &str| {
-            let named = self.headers.iter().filter(|(known, _)| known == name);
-            named.map(|(_, value)| value.clone()).collect()
-        };
+        let headers = |name: &str| self.values(name);
         read(&Incoming {
             method: &self.method,
             path: &self.path,
@@ -66,19 +56,6 @@ impl Wire {
     pub(crate) fn header(&self, name: &str) -> &str {
         let found = self.headers.iter().find(|(known, _)| known == name);
         &found.expect("the header is there").1
-    }
-
-    /// Whether only the order of the headers differs, which HTTP gives no meaning.
-    pub(crate) fn means_the_same_as(&self, other: &Self) -> bool {
-        let sorted = |wire: &Self| {
-            let mut headers = wire.headers.clone();
-            headers.sort();
-            Self {
-                headers,
-                ..wire.clone()
-            }
-        };
-        sorted(self) == sorted(other)
     }
 
     /// Replaces text in one header; the change must be one.
