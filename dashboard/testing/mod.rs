@@ -5,6 +5,7 @@ mod checkpoints;
 mod enrolment;
 mod figures;
 mod listener;
+mod mutations;
 mod pages;
 mod submissions;
 
