@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::hmac;
@@ -27,6 +27,7 @@ use zeroize::Zeroizing;
 
 use crate::clock::Clock;
 use crate::config::{Endpoint, SecretSource};
+use crate::durable;
 use crate::store::{Moment, Submission};
 
 /// Longest content of an identity file; a seed has 43 characters, an id 36.
@@ -403,14 +404,10 @@ fn write_private(path: &Path, text: &str) -> Result<(), IdentityError> {
 }
 
 fn make_directory(path: &Path) -> Result<(), IdentityError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|source| IdentityError::Write {
-            path: path.to_owned(),
-            source,
-        })
+    durable::make_directory(path).map_err(|source| IdentityError::Write {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Why there is no usable identity.

@@ -14,6 +14,7 @@ pub mod chance;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod durable;
 pub mod identity;
 pub mod limits;
 pub mod metrics;

@@ -5,10 +5,11 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::{Inner, StoreError};
+use crate::durable;
 
 /// The file that a running agent holds a lock on.
 const LOCK: &str = "lock";
@@ -104,10 +105,7 @@ fn make_directory(path: &Path) -> io::Result<()> {
         }
         return Ok(());
     }
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
+    durable::make_directory(path)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 7] = [
     &["identity", "metrics", "status", "store", "transport"],
     &["config"],
     &[
-        "backoff", "blocking", "chance", "clock", "limits", "watchdog",
+        "backoff", "blocking", "chance", "clock", "durable", "limits", "watchdog",
     ],
 ];
 
