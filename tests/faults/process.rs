@@ -1,0 +1,97 @@
+//! A process of the program under test, whose log is a file.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::site::AGENT;
+
+/// Longer than anything here takes on a busy machine; waiting ends as soon as the condition holds.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How often a condition is looked at: often beside the half second that a scenario takes.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// A running process; killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts the program with arguments and environment. Its log begins anew.
+    pub(crate) fn start(arguments: &[&str], environment: &[(String, String)], log: &Path) -> Self {
+        let child = Command::new(AGENT)
+            .args(arguments)
+            .args(["--log-format", "json"])
+            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(log).unwrap())
+            .spawn()
+            .unwrap();
+        Self {
+            child,
+            log: log.to_owned(),
+        }
+    }
+
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned()
+    }
+
+    /// Waits until the log has so many lines with `text`. Answers whether it has: false when the process has ended.
+    pub(crate) fn says(&mut self, text: &str, times: usize) -> bool {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let ended = self.child.try_wait().unwrap().is_some();
+            if self.log().matches(text).count() >= times {
+                return true;
+            }
+            if ended {
+                return false;
+            }
+            assert!(
+                Instant::now() < end,
+                "no {times} {text:?} in\n{}",
+                self.log()
+            );
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub(crate) fn stop(self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.end()
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = Pid::from_child(&self.child);
+        // It may have ended already, and is still ours to wait for.
+        let _gone = kill_process(id, signal);
+    }
+
+    /// Waits for the end.
+    pub(crate) fn end(mut self) -> ExitStatus {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < end, "it does not end:\n{}", self.log());
+            thread::sleep(LOOK);
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
