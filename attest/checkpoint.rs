@@ -43,9 +43,22 @@ impl Checkpoint {
     /// # Errors
     /// When the origin is longer than the name of a key may be.
     pub fn sign(&self, key: &SigningKey) -> Result<String, CheckpointError> {
+        self.sign_with(&[key])
+    }
+
+    /// Signs it with several log keys, a line each: the first head after a rotation has the old key's and the
+    /// new one's.
+    ///
+    /// # Errors
+    /// As [`Self::sign`].
+    pub fn sign_with(&self, keys: &[&SigningKey]) -> Result<String, CheckpointError> {
         let body = self.body();
-        let line = SignatureLine::sign(key_name(&self.origin)?, key, &body);
-        Ok(Note::new(body, line).to_string())
+        let name = key_name(&self.origin)?;
+        let lines = keys
+            .iter()
+            .map(|key| SignatureLine::sign(name.clone(), key, &body))
+            .collect();
+        Ok(Note::signed(body, lines).to_string())
     }
 
     /// Reads a note and verifies that the log key signed it.
@@ -53,11 +66,33 @@ impl Checkpoint {
     /// # Errors
     /// When it is not exactly a checkpoint, or not signed by this key.
     pub fn open(note: &str, key: &VerifyingKey) -> Result<Self, CheckpointError> {
+        Self::open_any(note, std::slice::from_ref(key)).map(|(checkpoint, _)| checkpoint)
+    }
+
+    /// Reads a note and says which of these log keys signed it, by their places. Every line that is of one of
+    /// them holds.
+    ///
+    /// # Errors
+    /// When it is not exactly a checkpoint, a line of a known key is wrong, or none of the keys signed.
+    pub fn open_any(
+        note: &str,
+        keys: &[VerifyingKey],
+    ) -> Result<(Self, Vec<usize>), CheckpointError> {
         let note: Note = note.parse()?;
         let checkpoint = Self::parse_body(note.text()).ok_or(CheckpointError::Body)?;
         let name = key_name(&checkpoint.origin)?;
-        note.verify(&NoteKey::new(name, Algorithm::Ed25519, *key))?;
-        Ok(checkpoint)
+        let mut signers = Vec::new();
+        for (place, key) in keys.iter().enumerate() {
+            match note.verify(&NoteKey::new(name.clone(), Algorithm::Ed25519, *key)) {
+                Ok(()) => signers.push(place),
+                Err(NoteError::Unsigned(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if signers.is_empty() {
+            return Err(NoteError::Unsigned(name.to_string()).into());
+        }
+        Ok((checkpoint, signers))
     }
 
     /// Reads the three lines; only the form that [`Self::body`] writes.
@@ -95,14 +130,23 @@ impl Cosigner {
         CosignerKey(NoteKey::new(self.name.clone(), Algorithm::Cosignature, key))
     }
 
+    /// The key as notes know it.
+    pub(crate) fn note_key(&self) -> NoteKey {
+        self.published().0
+    }
+
+    /// Signs a text that is no checkpoint.
+    pub(crate) fn sign_text(&self, text: &str, time: Timestamp) -> SignatureLine {
+        // A time before 1970 becomes zero, which nothing that is read may state.
+        let time = u64::try_from(time.as_second()).unwrap_or(0);
+        SignatureLine::cosign(self.name.clone(), &self.key, time, text)
+    }
+
     /// States that this checkpoint, consistent with all before it, was seen at this time: a signature line with
     /// its line feed. Parts of a second are left out.
     #[must_use]
     pub fn cosign(&self, checkpoint: &Checkpoint, time: Timestamp) -> String {
-        // A time before 1970 becomes zero, which no receipt may state.
-        let time = u64::try_from(time.as_second()).unwrap_or(0);
-        let name = self.name.clone();
-        let line = SignatureLine::cosign(name, &self.key, time, &checkpoint.body());
+        let line = self.sign_text(&checkpoint.body(), time);
         format!("{line}\n")
     }
 }
@@ -117,6 +161,27 @@ impl CosignerKey {
     pub const fn name(&self) -> &KeyName {
         self.0.name()
     }
+
+    /// The key as notes know it.
+    #[must_use]
+    pub const fn note_key(&self) -> &NoteKey {
+        &self.0
+    }
+
+    /// A key for notes, where it is a cosigner's.
+    #[must_use]
+    pub fn of(key: NoteKey) -> Option<Self> {
+        (key.algorithm() == Algorithm::Cosignature).then_some(Self(key))
+    }
+
+    /// Whether there are signatures of the same name by other keys among these lines.
+    #[must_use]
+    pub fn has_namesakes(&self, lines: &str) -> bool {
+        let lines = signature_lines(lines).unwrap_or_default();
+        lines
+            .iter()
+            .any(|line| line.is_named(self.name()) && !line.is_of(&self.0))
+    }
 }
 
 impl fmt::Display for CosignerKey {
@@ -129,11 +194,7 @@ impl FromStr for CosignerKey {
     type Err = NoteError;
 
     fn from_str(text: &str) -> Result<Self, NoteError> {
-        let key: NoteKey = text.parse()?;
-        match key.algorithm() {
-            Algorithm::Cosignature => Ok(Self(key)),
-            Algorithm::Ed25519 => Err(NoteError::Key(text.to_owned())),
-        }
+        Self::of(text.parse()?).ok_or_else(|| NoteError::Key(text.to_owned()))
     }
 }
 
@@ -272,6 +333,29 @@ mod tests {
     }
 
     #[test]
+    fn a_head_of_two_keys_opens_with_either_and_both_must_hold() {
+        let [old, new, other] = [1, 2, 3].map(|byte| *key(byte).verifying());
+        let both = checkpoint(7).sign_with(&[&key(1), &key(2)]).unwrap();
+        for (keys, signers) in [
+            (vec![old], vec![0]),
+            (vec![new], vec![0]),
+            (vec![new, old], vec![0, 1]),
+            (vec![other, old], vec![1]),
+        ] {
+            let opened = Checkpoint::open_any(&both, &keys);
+            assert_eq!(opened, Ok((checkpoint(7), signers)));
+        }
+        assert!(Checkpoint::open_any(&both, &[other]).is_err());
+        assert!(Checkpoint::open_any(&both, &[]).is_err());
+        let spoilt = checkpoint(8).sign_with(&[&key(2)]).unwrap();
+        let wrong = spoilt.lines().last().unwrap();
+        let lines: Vec<&str> = both.lines().collect();
+        let spoilt = [&lines[..5], &[wrong]].concat().join("\n") + "\n";
+        assert!(Checkpoint::open_any(&spoilt, &[old]).is_ok());
+        assert!(Checkpoint::open_any(&spoilt, &[old, new]).is_err());
+    }
+
+    #[test]
     fn signing_twice_gives_the_same_note() {
         assert_eq!(checkpoint(7).sign(&key(1)), checkpoint(7).sign(&key(1)));
     }
@@ -292,7 +376,7 @@ mod tests {
             format!("{origin}\n7\n"),
         ] {
             let line = SignatureLine::sign(key_name(&origin).unwrap(), &key(1), &body);
-            let note = Note::new(body.clone(), line).to_string();
+            let note = Note::signed(body.clone(), vec![line]).to_string();
             assert!(
                 Checkpoint::open(&note, key(1).verifying()).is_err(),
                 "{body}"

@@ -31,6 +31,7 @@ pub const ENROL_BODY_BYTES_MAX: usize = 16 * 1024;
 
 const ENROLMENT: Profile = Profile {
     tag: TAG,
+    beside: None,
     covered: &[
         Component::Method,
         Component::Authority,
@@ -171,7 +172,7 @@ pub fn sign_enrolment(
         created,
         nonce,
     };
-    sign_profile(&ENROLMENT, draft, key)
+    sign_profile(&ENROLMENT, draft, key, None)
 }
 
 /// Verifies an enrolment against the key in its own body.
@@ -195,7 +196,7 @@ pub fn verify_enrolment(
         return Err(Refusal::KeysEqual);
     }
     let key: VerifyingKey = *request.request_key.key();
-    let checked = check(&ENROLMENT, incoming, authority, now, &|_| Some(key));
+    let checked = check(&ENROLMENT, incoming, authority, now, &key);
     let checked = checked.map_err(|refusal| match refusal {
         Refusal::KeyUnknown { .. } => Refusal::KeyMismatch,
         other => other,

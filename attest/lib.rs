@@ -2,7 +2,7 @@
 //!
 //! Owns: the request signature ([`request`]), the leaf of the ledger ([`leaf`]) and the tree over it ([`merkle`]),
 //! its signed heads and their receipts ([`checkpoint`]), evidence of all this ([`bundle`], [`verify`]), enrolment
-//! ([`enrol`]) and the JSON of the dashboard's answers ([`answer`]). Agent, gateway and dashboard use the same code, so that
+//! ([`enrol`]), new keys for old ones ([`rotate`], [`succession`]) and the JSON of the dashboard's answers ([`answer`]). Agent, gateway and dashboard use the same code, so that
 //! what one signs the other accepts.
 //! Promises: bytes in, bytes out; the same input gives the same bytes; no input makes it panic.
 //! Refuses: files, sockets, clocks, random numbers, threads, logs. Time, nonces and keys are arguments.
@@ -20,6 +20,8 @@ pub mod note;
 pub mod origin;
 pub mod refusal;
 pub mod request;
+pub mod rotate;
+pub mod succession;
 pub mod verify;
 
 mod base;
@@ -35,3 +37,4 @@ pub use merkle::{Frontier, Head};
 pub use origin::{AgentId, IdempotencyKey, Origin};
 pub use refusal::Refusal;
 pub use request::{Delivery, Incoming, LedgerRef, Outgoing, Verified};
+pub use succession::Succession;

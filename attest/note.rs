@@ -194,6 +194,11 @@ impl SignatureLine {
         }
     }
 
+    /// Whether the line says that it is of somebody with this name.
+    pub(crate) fn is_named(&self, name: &KeyName) -> bool {
+        self.name == *name
+    }
+
     /// Whether the line says that it is of this key.
     pub(crate) fn is_of(&self, key: &NoteKey) -> bool {
         self.name == key.name && self.id == key.id()
@@ -271,10 +276,14 @@ pub struct Note {
 }
 
 impl Note {
-    /// Puts a signature below a text that ends with a line feed.
-    pub(crate) fn new(text: String, signature: SignatureLine) -> Self {
-        let signatures = vec![signature];
+    /// Puts signatures below a text that ends with a line feed.
+    pub(crate) const fn signed(text: String, signatures: Vec<SignatureLine>) -> Self {
         Self { text, signatures }
+    }
+
+    /// The signatures as they stand.
+    pub(crate) fn signatures(&self) -> &[SignatureLine] {
+        &self.signatures
     }
 
     /// The text, with the line feed at its end. It says nothing before [`Self::verify`].

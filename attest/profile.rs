@@ -1,9 +1,10 @@
 //! One way to sign a request and one to check it, for every purpose that signs requests.
 //!
-//! A profile is a purpose: a tag and the exact list of components. Promises: a request that [`check`] lets
-//! through was signed, byte for byte, by the holder of the key, for this purpose, method, authority, path,
-//! headers and body, within [`WINDOW_S`] of the verifier's time. There is one written form of everything, so
-//! that no two texts mean the same request.
+//! A profile is a purpose: a tag and the exact list of components, and where a key is replaced the label and
+//! tag of one more signature over the same. Promises: a request that [`check`] lets through was signed, byte
+//! for byte, by the holder of the key, for this purpose, method, authority, path, headers and body, within
+//! [`WINDOW_S`] of the verifier's time. There is one written form of everything, so that no two texts mean the
+//! same request.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -37,7 +38,16 @@ const METHOD: &str = "POST";
 /// A purpose of signing.
 pub(crate) struct Profile {
     pub(crate) tag: &'static str,
+    /// The signature of one more key that may stand beside the first.
+    pub(crate) beside: Option<Mark>,
     pub(crate) covered: &'static [Component],
+}
+
+/// Where a signature stands and what it is for. The tag is signed, so that none passes for another.
+#[derive(Clone, Copy)]
+pub(crate) struct Mark {
+    pub(crate) label: &'static str,
+    pub(crate) tag: &'static str,
 }
 
 /// A component that the signature covers.
@@ -62,16 +72,68 @@ pub(crate) struct Draft<'a> {
     pub(crate) nonce: &'a str,
 }
 
-/// What [`check`] has proved.
-pub(crate) struct Checked {
-    pub(crate) key_id: KeyId,
+/// A request that reads as its profile demands, and whose body is the one that its digest names. Nothing of it
+/// is proved before a signature holds.
+pub(crate) struct Claimed {
+    pub(crate) first: Claim,
+    pub(crate) beside: Option<Claim>,
     pub(crate) created: Timestamp,
     pub(crate) nonce: String,
     pub(crate) digest: Digest,
     headers: Vec<(&'static str, String)>,
 }
 
-impl Checked {
+/// One signature, and whose it says it is.
+pub(crate) struct Claim {
+    pub(crate) key_id: KeyId,
+    base: String,
+    signature: [u8; SIGNATURE_BYTES],
+}
+
+impl Claim {
+    /// Sees that the signature is this key's.
+    pub(crate) fn hold(&self, key: &VerifyingKey) -> Result<(), Refusal> {
+        if key.key_id() != self.key_id {
+            return Err(self.unknown());
+        }
+        if key.verifies(self.base.as_bytes(), &self.signature) {
+            Ok(())
+        } else {
+            Err(Refusal::SignatureInvalid)
+        }
+    }
+
+    pub(crate) fn unknown(&self) -> Refusal {
+        Refusal::KeyUnknown {
+            key_id: self.key_id.clone(),
+        }
+    }
+}
+
+impl Profile {
+    const fn mark(&self) -> Mark {
+        Mark {
+            label: LABEL,
+            tag: self.tag,
+        }
+    }
+}
+
+impl Claimed {
+    /// Sees that the request was signed now.
+    pub(crate) fn check_fresh(&self, now: Timestamp) -> Result<(), Refusal> {
+        check_window(self.created, now)
+    }
+
+    /// Sees that the body is the one that the digest names.
+    pub(crate) fn check_body(&self, incoming: &Incoming<'_>) -> Result<(), Refusal> {
+        if Digest::of(incoming.body) == self.digest {
+            Ok(())
+        } else {
+            Err(Refusal::DigestMismatch)
+        }
+    }
+
     /// The value of a covered header.
     pub(crate) fn header(&self, name: &'static str) -> Option<&str> {
         self.headers
@@ -86,11 +148,12 @@ impl Checked {
     }
 }
 
-/// Signs the request: every header to set, the signature last.
+/// Signs the request: every header to set, the signatures last.
 pub(crate) fn sign(
     profile: &Profile,
     draft: Draft<'_>,
     key: &SigningKey,
+    beside: Option<&SigningKey>,
 ) -> Vec<(&'static str, String)> {
     let Draft {
         authority,
@@ -103,32 +166,53 @@ pub(crate) fn sign(
     headers.push((CONTENT_DIGEST, Digest::of(body).content_digest()));
     let authority = canonical_authority(authority);
     let components = components(profile, &authority, path, &headers);
+    let covered = covered_list(&components);
     let created = created.as_second();
-    // Each value is made of base64url, digits or a constant, so none needs escaping.
-    let parameters = format!(
-        "({});created={created};expires={};nonce=\"{nonce}\";keyid=\"{}\";tag=\"{}\"",
-        covered_list(&components),
-        created + WINDOW_S,
-        key.verifying().key_id(),
-        profile.tag,
-    );
-    let signature = key.sign(signature_base(&components, &parameters).as_bytes());
-    headers.push((SIGNATURE_INPUT, format!("{LABEL}={parameters}")));
-    headers.push((
-        SIGNATURE,
-        format!("{LABEL}=:{}:", STANDARD.encode(signature)),
-    ));
+    let (mut inputs, mut signatures) = (Vec::new(), Vec::new());
+    for (mark, key) in [Some((profile.mark(), key)), profile.beside.zip(beside)]
+        .into_iter()
+        .flatten()
+    {
+        let Mark { label, tag } = mark;
+        // Each value is made of base64url, digits or a constant, so none needs escaping.
+        let parameters = format!(
+            "({covered});created={created};expires={};nonce=\"{nonce}\";keyid=\"{}\";tag=\"{tag}\"",
+            created + WINDOW_S,
+            key.verifying().key_id(),
+        );
+        let signature = key.sign(signature_base(&components, &parameters).as_bytes());
+        inputs.push(format!("{label}={parameters}"));
+        signatures.push(format!("{label}=:{}:", STANDARD.encode(signature)));
+    }
+    headers.push((SIGNATURE_INPUT, inputs.join(", ")));
+    headers.push((SIGNATURE, signatures.join(", ")));
     headers
 }
 
-/// Checks a request against the profile. What is cheap to see is looked at first.
+/// Checks a request that one key alone signs.
 pub(crate) fn check(
     profile: &Profile,
     incoming: &Incoming<'_>,
     authority: &str,
     now: Timestamp,
-    lookup: &dyn Fn(&KeyId) -> Option<VerifyingKey>,
-) -> Result<Checked, Refusal> {
+    key: &VerifyingKey,
+) -> Result<Claimed, Refusal> {
+    let claimed = claim(profile, incoming, authority)?;
+    if key.key_id() != claimed.first.key_id {
+        return Err(claimed.first.unknown());
+    }
+    claimed.check_fresh(now)?;
+    claimed.check_body(incoming)?;
+    claimed.first.hold(key)?;
+    Ok(claimed)
+}
+
+/// Reads a request by its profile, before any key is known. What is cheap to see is looked at first.
+pub(crate) fn claim(
+    profile: &Profile,
+    incoming: &Incoming<'_>,
+    authority: &str,
+) -> Result<Claimed, Refusal> {
     if incoming.method != METHOD {
         return Err(Refusal::Method);
     }
@@ -137,42 +221,66 @@ pub(crate) fn check(
     }
     let headers = read_headers(profile, incoming)?;
     let inputs = signatures(incoming, SIGNATURE_INPUT)?;
-    let list = own_input(&inputs, profile)?;
-    let signature = own_signature(&signatures(incoming, SIGNATURE)?)?;
-    let parameters = Parameters::read(list, profile)?;
+    let bytes = signatures(incoming, SIGNATURE)?;
+    refuse_repeated(&inputs, profile)?;
     let authority = canonical_authority(authority);
     let components = components(profile, &authority, incoming.path, &headers);
-    let expected = covered_list(&components);
+    let read = |mark: Mark| read_claim(mark, &inputs, &bytes, &components);
+    let (first, parameters) = read(profile.mark())?.ok_or(Refusal::Unsigned)?;
+    let beside = match profile.beside {
+        Some(mark) => read(mark)?,
+        None => None,
+    };
+    let beside = match beside {
+        // Both vouch for one attempt: of two attempts, the halves cannot be put together.
+        Some((_, other)) if !other.is_of_one_attempt_with(&parameters) => {
+            return Err(Refusal::SignatureParameters);
+        }
+        other => other.map(|(claim, _)| claim),
+    };
+    let digest = content_digest(&headers)?;
+    Ok(Claimed {
+        first,
+        beside,
+        created: parameters.created,
+        nonce: parameters.nonce,
+        digest,
+        headers,
+    })
+}
+
+/// Reads the signature under one label, if there is one.
+fn read_claim(
+    mark: Mark,
+    inputs: &Dictionary,
+    bytes: &Dictionary,
+    components: &[(&'static str, &str)],
+) -> Result<Option<(Claim, Parameters)>, Refusal> {
+    let (list, entry) = match (inputs.get(mark.label), bytes.get(mark.label)) {
+        (None, None) => return Ok(None),
+        (Some(ListEntry::InnerList(list)), Some(entry)) => (list, entry),
+        (Some(ListEntry::Item(_)), _) => {
+            return Err(Refusal::HeaderMalformed {
+                name: SIGNATURE_INPUT,
+            });
+        }
+        // Half a signature is none, and no reason to look away from the other half.
+        _ if mark.label == LABEL => return Err(Refusal::Unsigned),
+        _ => return Err(Refusal::HeaderMalformed { name: SIGNATURE }),
+    };
+    let signature = signature_of(entry)?;
+    let parameters = Parameters::read(list, mark.tag)?;
+    let expected = covered_list(components);
     let text = canonical_list(list);
     if !text.starts_with(&format!("({expected});")) {
         return Err(Refusal::SignatureCoverage { expected });
     }
-    let Parameters {
-        created,
-        key_id,
-        nonce,
-    } = parameters;
-    let key = lookup(&key_id).ok_or_else(|| Refusal::KeyUnknown {
-        key_id: key_id.clone(),
-    })?;
-    if key.key_id() != key_id {
-        return Err(Refusal::KeyUnknown { key_id });
-    }
-    check_window(created, now)?;
-    let digest = content_digest(&headers)?;
-    if Digest::of(incoming.body) != digest {
-        return Err(Refusal::DigestMismatch);
-    }
-    if !key.verifies(signature_base(&components, &text).as_bytes(), &signature) {
-        return Err(Refusal::SignatureInvalid);
-    }
-    Ok(Checked {
-        key_id,
-        created,
-        nonce,
-        digest,
-        headers,
-    })
+    let claim = Claim {
+        key_id: parameters.key_id.clone(),
+        base: signature_base(components, &text),
+        signature,
+    };
+    Ok(Some((claim, parameters)))
 }
 
 /// The parameters of our signature.
@@ -183,7 +291,11 @@ struct Parameters {
 }
 
 impl Parameters {
-    fn read(list: &InnerList, profile: &Profile) -> Result<Self, Refusal> {
+    fn is_of_one_attempt_with(&self, other: &Self) -> bool {
+        (self.created, &self.nonce) == (other.created, &other.nonce) && self.key_id != other.key_id
+    }
+
+    fn read(list: &InnerList, expected: &'static str) -> Result<Self, Refusal> {
         let text = |name| list.params.get(name).and_then(|value| value.as_string());
         let second = |name| {
             list.params
@@ -193,10 +305,8 @@ impl Parameters {
         };
         let wrong = || Refusal::SignatureParameters;
         let tag = text("tag").ok_or_else(wrong)?;
-        if tag.as_str() != profile.tag {
-            return Err(Refusal::SignatureTag {
-                expected: profile.tag,
-            });
+        if tag.as_str() != expected {
+            return Err(Refusal::SignatureTag { expected });
         }
         let created = second("created").ok_or_else(wrong)?;
         let expires = second("expires").ok_or_else(wrong)?;
@@ -297,36 +407,30 @@ fn signatures(incoming: &Incoming<'_>, name: &'static str) -> Result<Dictionary,
     canonical_dictionary(&value).ok_or(Refusal::HeaderMalformed { name })
 }
 
-fn own_input<'a>(inputs: &'a Dictionary, profile: &Profile) -> Result<&'a InnerList, Refusal> {
-    let Some(entry) = inputs.get(LABEL) else {
-        return Err(Refusal::Unsigned);
-    };
-    let ListEntry::InnerList(list) = entry else {
-        return Err(Refusal::HeaderMalformed {
-            name: SIGNATURE_INPUT,
-        });
-    };
-    let claims_ours = |entry: &ListEntry| {
-        let params = match entry {
-            ListEntry::InnerList(list) => &list.params,
-            ListEntry::Item(item) => &item.params,
+/// Of each of our tags there is one signature at most, under its own label.
+fn refuse_repeated(inputs: &Dictionary, profile: &Profile) -> Result<(), Refusal> {
+    for mark in [Some(profile.mark()), profile.beside].into_iter().flatten() {
+        let claims_ours = |entry: &ListEntry| {
+            let params = match entry {
+                ListEntry::InnerList(list) => &list.params,
+                ListEntry::Item(item) => &item.params,
+            };
+            let tag = params.get("tag").and_then(|tag| tag.as_string());
+            tag.is_some_and(|tag| tag.as_str() == mark.tag)
         };
-        let tag = params.get("tag").and_then(|tag| tag.as_string());
-        tag.is_some_and(|tag| tag.as_str() == profile.tag)
-    };
-    if inputs
-        .iter()
-        .any(|(label, entry)| label.as_str() != LABEL && claims_ours(entry))
-    {
-        return Err(Refusal::SignatureRepeated);
+        // Without the first there is nothing to repeat: that it is missing says more.
+        if inputs.get(LABEL).is_some()
+            && inputs
+                .iter()
+                .any(|(label, entry)| label.as_str() != mark.label && claims_ours(entry))
+        {
+            return Err(Refusal::SignatureRepeated);
+        }
     }
-    Ok(list)
+    Ok(())
 }
 
-fn own_signature(signatures: &Dictionary) -> Result<[u8; SIGNATURE_BYTES], Refusal> {
-    let Some(entry) = signatures.get(LABEL) else {
-        return Err(Refusal::Unsigned);
-    };
+fn signature_of(entry: &ListEntry) -> Result<[u8; SIGNATURE_BYTES], Refusal> {
     let malformed = || Refusal::HeaderMalformed { name: SIGNATURE };
     let ListEntry::Item(item) = entry else {
         return Err(malformed());

@@ -10,6 +10,11 @@ use crate::keys::KeyId;
 pub enum Refusal {
     /// The body is not the one that was signed.
     DigestMismatch,
+    /// The body of the rotation does not read.
+    RotationBody {
+        /// What does not.
+        reason: String,
+    },
     /// The body of the enrolment does not read.
     EnrolmentBody {
         /// What the JSON reader said.
@@ -46,8 +51,15 @@ pub enum Refusal {
     },
     /// The idempotency key and the ledger header name different leaves.
     IndexMismatch,
-    /// Enrolment is signed by another key than the one it registers.
+    /// Enrolment or rotation is not signed by the key that it registers.
     KeyMismatch,
+    /// The key was replaced by another.
+    KeyRetired {
+        /// The key that the request names.
+        key_id: KeyId,
+    },
+    /// A rotation brings a key that cannot take the place of the one in use.
+    KeyReused,
     /// The key is not registered, or was withdrawn.
     KeyUnknown {
         /// The key that the request names.
@@ -93,10 +105,13 @@ impl Refusal {
             Self::HeaderRepeated { .. } => "header_repeated",
             Self::IndexMismatch => "index_mismatch",
             Self::KeyMismatch => "key_mismatch",
+            Self::KeyRetired { .. } => "key_retired",
+            Self::KeyReused => "key_reused",
             Self::KeyUnknown { .. } => "key_unknown",
             Self::KeysEqual => "keys_equal",
             Self::Method => "method_not_signed",
             Self::Path => "path_malformed",
+            Self::RotationBody { .. } => "rotation_malformed",
             Self::SignatureCoverage { .. } => "signature_coverage",
             Self::SignatureInvalid => "signature_invalid",
             Self::SignatureParameters => "signature_parameters",
@@ -115,13 +130,16 @@ impl Refusal {
             | Self::HeaderMissing { .. }
             | Self::HeaderRepeated { .. }
             | Self::IndexMismatch
+            | Self::KeyReused
             | Self::KeysEqual
             | Self::Method
-            | Self::Path => 400,
+            | Self::Path
+            | Self::RotationBody { .. } => 400,
             Self::DigestMismatch
             | Self::Expired { .. }
             | Self::FutureSignature { .. }
             | Self::KeyMismatch
+            | Self::KeyRetired { .. }
             | Self::KeyUnknown { .. }
             | Self::SignatureCoverage { .. }
             | Self::SignatureInvalid
@@ -150,11 +168,14 @@ impl Refusal {
             Self::IndexMismatch => {
                 "Idempotency-Key and CMS-Ledger name different leaves".to_owned()
             }
-            Self::KeyMismatch => "the enrolment is not signed by the key it registers".to_owned(),
+            Self::KeyMismatch => "the request is not signed by the key it registers".to_owned(),
+            Self::KeyRetired { key_id } => format!("another key has taken the place of {key_id}"),
+            Self::KeyReused => "the new key is one that is in use already".to_owned(),
             Self::KeyUnknown { key_id } => format!("no live key is registered under {key_id}"),
             Self::KeysEqual => "request_key and log_key are the same key".to_owned(),
             Self::Method => "only POST requests are accepted as signed".to_owned(),
             Self::Path => "the path has a query or is not an absolute path".to_owned(),
+            Self::RotationBody { reason } => format!("the rotation does not read: {reason}"),
             Self::SignatureCoverage { expected } => {
                 format!("the signature does not cover exactly {expected}")
             }
@@ -188,11 +209,16 @@ impl Refusal {
             Self::HeaderMissing { .. } => "send it, and check that no proxy removes it",
             Self::HeaderRepeated { .. } => "send it once, and check that no proxy adds another",
             Self::IndexMismatch => "build both headers from one ledger leaf",
-            Self::KeyMismatch => "sign the enrolment with the private half of request_key",
+            Self::KeyMismatch => "sign with the private half of request_key",
+            Self::KeyRetired { .. } => {
+                "sign with the key that took its place; if this agent was put back to an older state, run `key rotate --reset-identity`"
+            }
+            Self::KeyReused => "make a new key, and rotate to that one",
             Self::KeyUnknown { .. } => "enrol the agent again, or ask who withdrew the key",
             Self::KeysEqual => "make two keys, one for requests and one for the ledger",
             Self::Method => "send a POST request",
             Self::Path => "send the endpoint's path alone, beginning with a slash",
+            Self::RotationBody { .. } => "send the JSON that PROTOCOL.md shows for rotation",
             Self::SignatureCoverage { .. } => "cover exactly these components in this order",
             Self::SignatureInvalid => {
                 "check that both sides have the same authority and that no proxy changes the request"

@@ -3,6 +3,10 @@
 //! [`sign`] writes every header of a submission, [`verify`] turns a request into [`Verified`], which nothing
 //! else can make. The verifier demands exactly the profile's list; a covered header that is absent, doubled or
 //! in another form is refused. `authorization` is not covered: who has only the public key could not verify.
+//!
+//! For a day after a rotation the replaced key signs beside its successor, under another label and tag. Every
+//! signature of a known key must hold. The successor counts where it is known; only a verifier that has not
+//! heard of it takes the request from the replaced key, so that one put back to an older state loses nothing.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,8 +18,8 @@ use crate::digest::Digest;
 use crate::keys::{KeyId, SigningKey, VerifyingKey};
 use crate::origin::{INDEX_MAX, IdempotencyKey};
 use crate::profile::{
-    CONTENT_DIGEST, CONTENT_ENCODING, CONTENT_TYPE, Checked, Component, Draft, JSON, Profile,
-    WINDOW_S, check, sign as sign_profile,
+    CONTENT_DIGEST, CONTENT_ENCODING, CONTENT_TYPE, Claimed, Component, Draft, JSON, Mark, Profile,
+    WINDOW_S, claim, sign as sign_profile,
 };
 use crate::refusal::Refusal;
 
@@ -25,6 +29,10 @@ pub const SIGNATURE_WINDOW_S: i64 = WINDOW_S;
 pub const NONCE_BYTES: usize = 16;
 /// The purpose in the signature's `tag`.
 pub const TAG: &str = "cms-telemetry";
+/// The label of the signature that a replaced key makes beside its successor's.
+pub const PREVIOUS_LABEL: &str = "cms-prev";
+/// Its purpose: it must not pass for a signature of a key that is current.
+pub const PREVIOUS_TAG: &str = "cms-telemetry-prev";
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const LEDGER: &str = "cms-ledger";
@@ -33,6 +41,10 @@ const BACKFILL: &str = "backfill";
 
 const SUBMISSION: Profile = Profile {
     tag: TAG,
+    beside: Some(Mark {
+        label: PREVIOUS_LABEL,
+        tag: PREVIOUS_TAG,
+    }),
     covered: &[
         Component::Method,
         Component::Authority,
@@ -116,6 +128,18 @@ pub fn sign(
     created: Timestamp,
     nonce: [u8; NONCE_BYTES],
 ) -> Vec<(&'static str, String)> {
+    sign_twice(request, key, None, created, nonce)
+}
+
+/// Signs a submission with a key and, while both are known, with the one that it has replaced.
+#[must_use]
+pub fn sign_twice(
+    request: &Outgoing<'_>,
+    key: &SigningKey,
+    previous: Option<&SigningKey>,
+    created: Timestamp,
+    nonce: [u8; NONCE_BYTES],
+) -> Vec<(&'static str, String)> {
     let mut headers = vec![
         (CONTENT_TYPE, JSON.to_owned()),
         (IDEMPOTENCY_KEY, request.idempotency_key.header()),
@@ -142,7 +166,7 @@ pub fn sign(
         created,
         nonce: &nonce,
     };
-    sign_profile(&SUBMISSION, draft, key)
+    sign_profile(&SUBMISSION, draft, key, previous)
 }
 
 /// A request as it arrived.
@@ -169,6 +193,37 @@ impl std::fmt::Debug for Incoming<'_> {
     }
 }
 
+/// A key as a verifier knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownKey {
+    /// The key.
+    pub key: VerifyingKey,
+    /// What it is worth.
+    pub standing: Standing,
+}
+
+/// What a signature of a known key is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is the agent's key.
+    Current,
+    /// It was replaced. Its requests must not count any more.
+    Retired,
+    /// It was replaced, and the agent may not have heard yet that its new key was taken.
+    Retiring,
+}
+
+impl KnownKey {
+    /// A key that nothing has replaced.
+    #[must_use]
+    pub const fn current(key: VerifyingKey) -> Self {
+        Self {
+            key,
+            standing: Standing::Current,
+        }
+    }
+}
+
 /// The proof that a submission was signed by a live key, for this dashboard and now. Only [`verify`] makes one.
 ///
 /// The caller still has to see that the nonce is new, that the key belongs to the agent of the idempotency key
@@ -176,6 +231,7 @@ impl std::fmt::Debug for Incoming<'_> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
     key_id: KeyId,
+    beside: Option<KeyId>,
     created: Timestamp,
     nonce: [u8; NONCE_BYTES],
     idempotency_key: IdempotencyKey,
@@ -186,10 +242,16 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// The key that signed.
+    /// The key whose signature counts.
     #[must_use]
     pub const fn key_id(&self) -> &KeyId {
         &self.key_id
+    }
+
+    /// The replaced key, where it is known and has signed beside. The caller sees that both are one agent's.
+    #[must_use]
+    pub const fn beside(&self) -> Option<&KeyId> {
+        self.beside.as_ref()
     }
 
     /// When the signature was made.
@@ -235,15 +297,66 @@ impl Verified {
     }
 }
 
-/// Verifies a submission. `authority` is the dashboard's own name from its configuration, never from the
-/// request; `lookup` finds live keys only.
+/// Verifies a submission where every known key is current. `authority` is the dashboard's own name from its
+/// configuration, never from the request.
 pub fn verify(
     incoming: &Incoming<'_>,
     authority: &str,
     now: Timestamp,
     lookup: &dyn Fn(&KeyId) -> Option<VerifyingKey>,
 ) -> Result<Verified, Refusal> {
-    let checked = check(&SUBMISSION, incoming, authority, now, lookup)?;
+    let known = |id: &KeyId| lookup(id).map(KnownKey::current);
+    verify_known(incoming, authority, now, &known)
+}
+
+/// Verifies a submission against keys of which some were replaced.
+pub fn verify_known(
+    incoming: &Incoming<'_>,
+    authority: &str,
+    now: Timestamp,
+    lookup: &dyn Fn(&KeyId) -> Option<KnownKey>,
+) -> Result<Verified, Refusal> {
+    let claimed = claim(&SUBMISSION, incoming, authority)?;
+    let first = lookup(&claimed.first.key_id);
+    let beside = claimed
+        .beside
+        .as_ref()
+        .and_then(|claim| lookup(&claim.key_id));
+    let first_counts = match (first.map(|known| known.standing), beside) {
+        (Some(Standing::Current | Standing::Retiring), _) => true,
+        (Some(Standing::Retired), _) => {
+            let key_id = claimed.first.key_id;
+            return Err(Refusal::KeyRetired { key_id });
+        }
+        // The successor is not known here, and nothing is that took the place of the replaced key.
+        (
+            None,
+            Some(KnownKey {
+                standing: Standing::Current,
+                ..
+            }),
+        ) => false,
+        (None, _) => return Err(claimed.first.unknown()),
+    };
+    claimed.check_fresh(now)?;
+    claimed.check_body(incoming)?;
+    for (claim, known) in [
+        (Some(&claimed.first), first),
+        (claimed.beside.as_ref(), beside),
+    ] {
+        if let (Some(claim), Some(known)) = (claim, known) {
+            claim.hold(&known.key)?;
+        }
+    }
+    read_submission(claimed, first_counts, beside.is_some())
+}
+
+/// Reads the covered headers, once their signature holds.
+fn read_submission(
+    checked: Claimed,
+    first_counts: bool,
+    beside_is_known: bool,
+) -> Result<Verified, Refusal> {
     let idempotency_key = IdempotencyKey::parse_header(checked.demanded(IDEMPOTENCY_KEY)?)
         .map_err(|_| Refusal::HeaderMalformed {
             name: IDEMPOTENCY_KEY,
@@ -259,14 +372,21 @@ pub fn verify(
     };
     let content_encoding = checked.header(CONTENT_ENCODING).map(str::to_owned);
     let nonce = decode_nonce(&checked.nonce).ok_or(Refusal::SignatureParameters)?;
-    let Checked {
-        key_id,
+    let Claimed {
+        first,
+        beside,
         created,
         digest,
         ..
     } = checked;
+    let beside = beside.filter(|_| beside_is_known).map(|claim| claim.key_id);
+    let (key_id, beside) = match (first_counts, beside) {
+        (false, Some(previous)) => (previous, None),
+        (_, beside) => (first.key_id, beside),
+    };
     Ok(Verified {
         key_id,
+        beside,
         created,
         nonce,
         idempotency_key,

@@ -9,8 +9,12 @@ mod hands;
 #[cfg(test)]
 mod mutations;
 #[cfg(test)]
+mod rotation;
+#[cfg(test)]
 mod submission;
 #[cfg(test)]
 mod tampering;
+#[cfg(test)]
+mod two_keys;
 #[cfg(test)]
 mod wire;
