@@ -17,17 +17,19 @@ use sd_notify::NotifyState;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::api_keys::ApiKeys;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
-use crate::config::{Config, ConfigErrors, SecretSource};
-use crate::identity::{self, Identity, IdentityError, Machine};
+use crate::config::{Config, ConfigErrors};
+use crate::events::Events;
+use crate::identity::{Identity, IdentityError, Machine};
 use crate::limits::{
     CLOCK_LOOK, CLOCK_SET_AFTER, PRUNE_EVERY, PRUNE_FIRST, REOPEN_CEILING, REOPEN_FIRST,
 };
 use crate::metrics::{self, Metrics};
 use crate::schedule::{self, Collecting, Source};
 use crate::status::{self, Nameplate, PartState, Status, error_chain};
-use crate::store::{LeafDraft, Removed, Sender, Store, StoreError};
+use crate::store::{Removed, Sender, Store, StoreError};
 use crate::submit::{Submitting, Taken};
 use crate::transport::TransportError;
 use crate::transport::tls::TlsFiles;
@@ -52,6 +54,7 @@ pub struct Agent {
     store: Store,
     identity: Arc<Identity>,
     origin: Origin,
+    api_keys: ApiKeys,
     world: World,
     clock: Clock,
     status: Status,
@@ -92,6 +95,7 @@ impl Agent {
         let status = Status::new(nameplate(&config, &identity), clock.clone());
         Ok(Self {
             config_path: config_path.to_owned(),
+            api_keys: ApiKeys::new(&config.dashboard),
             config,
             machine,
             store,
@@ -156,7 +160,17 @@ impl Agent {
             .iter()
             .map(|source| source.settings.name())
             .collect();
-        parts.extend(["clock", "dashboard", "metrics", "receipts", "store"].map(str::to_owned));
+        parts.extend(
+            [
+                "api-key",
+                "clock",
+                "dashboard",
+                "metrics",
+                "receipts",
+                "store",
+            ]
+            .map(str::to_owned),
+        );
         self.status.keep_only(&parts);
         let collecting = Collecting {
             host,
@@ -182,8 +196,7 @@ impl Agent {
             store: self.store.clone(),
             clock: self.clock.clone(),
             limits: self.config.store.clone(),
-            origin: self.origin.clone(),
-            api_key: self.config.dashboard.api_key.clone(),
+            events: self.events(),
         }));
         if let Some(listen) = self.config.metrics_listen {
             let (metrics, status, store) = (
@@ -265,6 +278,7 @@ impl Agent {
             .origin(config.company_id.clone(), agent_id, self.clock.now())
             .await;
         self.origin = origin.map_err(|error| error_chain(&error))?;
+        self.api_keys = ApiKeys::new(&config.dashboard);
         self.config = config;
         self.status.rename(nameplate(&self.config, &self.identity));
         Ok(())
@@ -293,7 +307,7 @@ impl Agent {
         tracing::info!("stopping");
         self.end(generation).await;
         // The submit loop may have begun a new epoch since the start.
-        self.origin = newest(&self.store, &self.origin, &self.clock).await?;
+        self.origin = self.events().newest().await?;
         // Before the drain, so that the last receipt covers the last leaf.
         self.event(LeafKind::Stop, "stopped on request").await?;
         self.submitting()?.drain().await;
@@ -314,7 +328,7 @@ impl Agent {
                 site: config.site.clone(),
             },
             transport: (self.world.connect)(&config.dashboard.endpoint, &tls_files(config))?,
-            api_key: config.dashboard.api_key.clone(),
+            api_keys: self.api_keys.clone(),
             context: Context {
                 energy: config.energy.clone(),
             },
@@ -360,11 +374,12 @@ impl Agent {
     }
 
     async fn event(&self, kind: LeafKind, note: &str) -> Result<(), StoreError> {
-        let moment = identity::moment(&self.clock, &self.config.dashboard.api_key);
-        let origin = newest(&self.store, &self.origin, &self.clock).await?;
-        self.store
-            .append_leaves(origin, moment, vec![LeafDraft::event(kind, note)])
-            .await
+        self.events().write(kind, note).await
+    }
+
+    fn events(&self) -> Events {
+        let (store, clock) = (self.store.clone(), self.clock.clone());
+        Events::new(store, &self.origin, clock, self.api_keys.clone())
     }
 }
 
@@ -384,12 +399,6 @@ pub fn hostname() -> String {
 pub fn local_host(config: &Config, clock: &Clock) -> Result<Host, AgentError> {
     let instance = Machine::local(&clock.boot_id()).instance(&config.company_id)?;
     Ok(Host::local(instance, config.site.clone()))
-}
-
-/// The log of the same agent that is written to now.
-async fn newest(store: &Store, known: &Origin, clock: &Clock) -> Result<Origin, StoreError> {
-    let (company, agent_id) = (known.company().clone(), known.agent_id().clone());
-    store.origin(company, agent_id, clock.now()).await
 }
 
 /// The certificate files that the configuration names.
@@ -467,8 +476,7 @@ struct Pruning {
     store: Store,
     clock: Clock,
     limits: crate::config::Store,
-    origin: Origin,
-    api_key: SecretSource,
+    events: Events,
 }
 
 impl Pruning {
@@ -491,10 +499,7 @@ impl Pruning {
             samples = removed.samples,
             "the store had reached store.max_size; the oldest raw data is gone"
         );
-        let moment = identity::moment(&self.clock, &self.api_key);
-        let loss = LeafDraft::event(LeafKind::Loss, &note);
-        let origin = newest(&self.store, &self.origin, &self.clock).await?;
-        self.store.append_leaves(origin, moment, vec![loss]).await
+        self.events.write(LeafKind::Loss, &note).await
     }
 }
 

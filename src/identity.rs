@@ -17,7 +17,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use cms_attest::Digest;
 use cms_attest::checkpoint::{Checkpoint, CheckpointError};
 use cms_attest::enrol::{Challenge, EnrolRequest, sign_enrolment};
-use cms_attest::keys::{Jwk, KeyId, SigningKey, api_key_id};
+use cms_attest::keys::{Jwk, KeyId, SigningKey};
 use cms_attest::origin::AgentId;
 use cms_attest::request::{LedgerRef, Outgoing, sign};
 use cms_spec::payload::Delivery;
@@ -25,8 +25,9 @@ use cms_spec::{CompanyId, Subject};
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
+use crate::api_keys::ApiKeys;
 use crate::clock::Clock;
-use crate::config::{Endpoint, SecretSource};
+use crate::config::Endpoint;
 use crate::durable;
 use crate::store::{Moment, Submission};
 
@@ -280,11 +281,8 @@ impl Machine {
 
 /// The moment at which a leaf is written, with the API key that is in use then.
 #[must_use]
-pub fn moment(clock: &Clock, api_key: &SecretSource) -> Moment {
-    let key_id = api_key
-        .read()
-        .ok()
-        .and_then(|key| api_key_id(key.expose()).parse().ok());
+pub fn moment(clock: &Clock, api_keys: &ApiKeys) -> Moment {
+    let key_id = api_keys.read().ok().and_then(|key| key.id().parse().ok());
     Moment {
         now: clock.now(),
         boot_id: clock.boot_id(),

@@ -8,6 +8,7 @@
 //! that is `cms_spec`'s. How processes are put together is [`agent`]'s.
 
 pub mod agent;
+pub mod api_keys;
 pub mod backoff;
 pub mod blocking;
 pub mod chance;
@@ -15,6 +16,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod durable;
+pub mod events;
 pub mod identity;
 pub mod limits;
 pub mod metrics;

@@ -172,6 +172,7 @@ impl Metrics {
                 ("pending", counts.pending),
                 ("accepted", counts.accepted),
                 ("receipted", counts.receipted),
+                ("superseded", counts.superseded),
                 ("rejected", counts.rejected),
             ];
             for (state, count) in states {

@@ -6,6 +6,7 @@
 
 mod due;
 mod enrol;
+mod keys;
 mod receipts;
 mod send;
 
@@ -20,10 +21,11 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep};
 
+use crate::api_keys::ApiKeys;
 use crate::backoff::Backoff;
 use crate::chance::Chance;
 use crate::clock::Clock;
-use crate::config::{Schedule, SecretSource};
+use crate::config::Schedule;
 use crate::identity::{self, Identity};
 use crate::limits::{DRAIN_GRACE, FIRST_WAIT, LIVE_FOR, RETRY_CEILING, RETRY_FIRST, SUBMIT_WAKE};
 use crate::metrics::Metrics;
@@ -49,8 +51,8 @@ pub struct Submitting {
     pub sender: Sender,
     /// How the dashboard is reached.
     pub transport: Transport,
-    /// Where the API key is.
-    pub api_key: SecretSource,
+    /// What the dashboard knows the company by.
+    pub api_keys: ApiKeys,
     /// What turns energy into cost and carbon.
     pub context: Context,
     /// The categories that have a source.
@@ -197,7 +199,7 @@ impl Submitting {
                 self.store
                     .append_leaves(
                         self.sender.origin.clone(),
-                        identity::moment(&self.clock, &self.api_key),
+                        identity::moment(&self.clock, &self.api_keys),
                         gaps,
                     )
                     .await?;
@@ -209,7 +211,7 @@ impl Submitting {
                     self.store
                         .append_leaves(
                             self.sender.origin.clone(),
-                            identity::moment(&self.clock, &self.api_key),
+                            identity::moment(&self.clock, &self.api_keys),
                             vec![gap],
                         )
                         .await?;
@@ -243,7 +245,7 @@ impl Submitting {
         if last.is_none_or(|last| last <= believable) {
             return Ok(last);
         }
-        let moment = identity::moment(&self.clock, &self.api_key);
+        let moment = identity::moment(&self.clock, &self.api_keys);
         let origin = self.sender.origin.clone();
         let slots = self
             .store
@@ -277,7 +279,7 @@ impl Submitting {
             .store
             .enqueue(
                 self.sender.clone(),
-                identity::moment(&self.clock, &self.api_key),
+                identity::moment(&self.clock, &self.api_keys),
                 payload,
             )
             .await?

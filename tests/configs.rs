@@ -252,6 +252,7 @@ fn the_example_shows_the_defaults() {
     assert_eq!(
         only_written,
         [
+            "dashboard.api_key_next.file",
             "dashboard.ca_file",
             "dashboard.client_cert_file",
             "dashboard.client_key_file",

@@ -17,7 +17,7 @@ use super::progress::Progress;
 use super::{CliError, ExitStatus, load, print, run};
 use crate::agent;
 use crate::clock::Clock;
-use crate::config::{Config, ConfigErrors, Secret, Setting};
+use crate::config::{Config, ConfigErrors, Secret, SecretSource, Setting};
 use crate::status::error_chain;
 use crate::transport::Transport;
 
@@ -267,21 +267,29 @@ fn shown_settings(config: &Config) -> Vec<ShownSetting> {
 }
 
 fn api_key(config: &Config, report: &mut Report) -> Option<Secret> {
-    let source = &config.dashboard.api_key;
+    let dashboard = &config.dashboard;
+    let key = one_api_key("API key", &dashboard.api_key, report);
+    if let Some(next) = &dashboard.api_key_next {
+        one_api_key("next API key", next, report);
+    }
+    key
+}
+
+fn one_api_key(what: &'static str, source: &SecretSource, report: &mut Report) -> Option<Secret> {
     match source.read() {
         Ok(key) if !key.expose().is_ascii() => {
             let detail = format!("{source} holds letters that no HTTP header can carry");
             report.push(
-                Finding::fail("API key", detail).hint("write it again as the dashboard printed it"),
+                Finding::fail(what, detail).hint("write it again as the dashboard printed it"),
             );
             None
         }
         Ok(key) => {
-            report.push(Finding::ok("API key", format!("read from {source}")));
+            report.push(Finding::ok(what, format!("read from {source}")));
             Some(key)
         }
         Err(error) => {
-            report.push(Finding::fail("API key", error_chain(&error)).hint(error.hint()));
+            report.push(Finding::fail(what, error_chain(&error)).hint(error.hint()));
             None
         }
     }

@@ -111,10 +111,11 @@ fn text(snapshot: &Snapshot) -> String {
         receipts(snapshot)
     ));
     line(format!(
-        "outbox     {} pending, {} accepted, {} receipted, {} rejected; store {} KiB",
+        "outbox     {} pending, {} accepted, {} receipted, {} superseded, {} rejected; store {} KiB",
         snapshot.outbox.pending,
         snapshot.outbox.accepted,
         snapshot.outbox.receipted,
+        snapshot.outbox.superseded,
         snapshot.outbox.rejected,
         snapshot.store_bytes / 1024
     ));

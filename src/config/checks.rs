@@ -95,10 +95,11 @@ pub(super) fn config(
         left_out: Vec::new(),
     };
     let api_key = tree::take(&mut table, "dashboard.api_key").map(|(_, node)| node);
+    let api_key_next = tree::take(&mut table, "dashboard.api_key_next").map(|(_, node)| node);
     let dashboard_span = table.get("dashboard").map_or(0..0, Spanned::span);
     let found = sources::take(&mut table, collectors, check.problems);
     let mut besides = sources::top_keys(collectors);
-    besides.push("dashboard.api_key");
+    besides.extend(["dashboard.api_key", "dashboard.api_key_next"]);
     let outcome = read::table(
         &Spanned::new(span, DeValue::Table(table)),
         &besides,
@@ -110,7 +111,8 @@ pub(super) fn config(
 
     let company_id = check.company_id(root.company_id);
     let site = check.site(root.site, hostname);
-    let dashboard = dashboard::check(&mut check, root.dashboard, api_key, dashboard_span);
+    let keys = (api_key, api_key_next);
+    let dashboard = dashboard::check(&mut check, root.dashboard, keys, dashboard_span);
     let store = check.store(root.store);
     let energy = check.energy(root.energy);
     let schedule = check.schedule(root.schedule);

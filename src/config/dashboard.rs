@@ -26,6 +26,9 @@ const ENDPOINT: &str = "https://dashboard.carbonmirror.org/api/v1";
 const API_KEY_EXAMPLE: &str = "api_key = { file = \"/etc/cms-telemetry-agent/api.key\" }, or { credential = \"api-key\" }, \
      or { env = \"CMS_API_KEY\" }";
 
+/// The key that stands by.
+const NEXT: &str = "dashboard.api_key_next";
+
 /// Linux refuses longer names of files, and a credential is a file.
 const CREDENTIAL_NAME_BYTES_MAX: usize = 255;
 
@@ -36,6 +39,8 @@ pub struct Dashboard {
     pub endpoint: Endpoint,
     /// Where the API key is.
     pub api_key: SecretSource,
+    /// Where the one that will replace it is, while both are known to the dashboard.
+    pub api_key_next: Option<SecretSource>,
     /// Authorities to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
     /// The agent's own certificate, where the dashboard asks for one.
@@ -111,11 +116,11 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Checks `[dashboard]` and the key that was taken out of it.
+/// Checks `[dashboard]` and the keys that were taken out of it.
 pub(super) fn check(
     check: &mut Checker<'_>,
     raw: raw::Dashboard,
-    api_key: Option<Node<'_>>,
+    (api_key, api_key_next): (Option<Node<'_>>, Option<Node<'_>>),
     span: Range<usize>,
 ) -> Option<Dashboard> {
     let endpoint = endpoint(check, raw.endpoint);
@@ -126,6 +131,10 @@ pub(super) fn check(
             None
         }
     };
+    if api_key_next.is_none() {
+        check.note(NEXT, None, Origin::default());
+    }
+    let api_key_next = api_key_next.map(|node| secret(check, NEXT, &node));
     let mut path = |key: &str, raw: Option<Spanned<String>>| {
         if raw.is_none() {
             check.note(key, None, Origin::default());
@@ -152,6 +161,8 @@ pub(super) fn check(
     Some(Dashboard {
         endpoint: endpoint?,
         api_key: api_key?,
+        // One that is there and wrong has its problem; the configuration is refused with it.
+        api_key_next: api_key_next.flatten(),
         ca_file,
         client_identity: identity.map(|(cert_file, key_file)| ClientIdentity {
             cert_file,

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! pending --> in_flight --> accepted --> receipted   covered by a countersigned head of the ledger
-//!    ^            |-------> rejected   the dashboard will never take it; kept, shown, not sent again
+//!    ^            |-------> superseded  too late for a dashboard that takes no backfill; a newer one covers it
+//!    |            |-------> rejected   the dashboard will never take it; kept, shown, not sent again
 //!    `------------'                    deferred: network, 429, 5xx; no limit on attempts
 //! ```
 //! A [`Submission`] can only be made by [`Store::enqueue`] or read back from the database, so that nothing
@@ -70,6 +71,9 @@ pub struct OutboxCounts {
     pub accepted: u64,
     /// Taken, and covered by a head of the ledger that the dashboard has countersigned.
     pub receipted: u64,
+    /// Not wanted any more by a dashboard that takes no backfill.
+    #[serde(default)]
+    pub superseded: u64,
     /// Refused for good.
     pub rejected: u64,
 }
@@ -83,7 +87,7 @@ pub struct SubmissionRow {
     pub slot: Slot,
     /// Its leaf's index.
     pub index: u64,
-    /// pending, in_flight, accepted, receipted or rejected.
+    /// pending, in_flight, accepted, receipted, superseded or rejected.
     pub state: String,
     /// How often it was sent.
     pub attempts: u64,
@@ -227,6 +231,43 @@ impl Store {
         reason: String,
     ) -> Result<(), StoreError> {
         self.mark(submission, "rejected", now, reason).await
+    }
+
+    /// Records that a dashboard which takes no backfill has no use for a submission any more. It is kept.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn mark_superseded(
+        &self,
+        submission: &Submission,
+        now: Timestamp,
+        reason: String,
+    ) -> Result<(), StoreError> {
+        self.mark(submission, "superseded", now, reason).await
+    }
+
+    /// Whether the dashboard has taken a submission of the same category whose slot ended later.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn newer_is_accepted(&self, submission: &Submission) -> Result<bool, StoreError> {
+        let (category, end) = (submission.category, submission.slot.end.as_millisecond());
+        self.call(move |inner| {
+            inner
+                .connection
+                .prepare_cached(
+                    "SELECT EXISTS(SELECT 1 FROM outbox WHERE state IN ('accepted', 'receipted')
+                     AND slot_end > ?2 AND category = ?1)",
+                )
+                .and_then(|mut select| {
+                    select.query_row(params![category.path(), end], |row| row.get(0))
+                })
+                .map_err(|source| StoreError::Read {
+                    what: "newer submissions",
+                    source,
+                })
+        })
+        .await
     }
 
     /// How many submissions are in each state.
@@ -533,6 +574,7 @@ fn counts(connection: &Connection) -> Result<OutboxCounts, StoreError> {
         match row.get::<_, String>(0).map_err(failed)?.as_str() {
             "accepted" => counts.accepted += count,
             "receipted" => counts.receipted += count,
+            "superseded" => counts.superseded += count,
             "rejected" => counts.rejected += count,
             _ => counts.pending += count,
         }

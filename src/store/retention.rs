@@ -1,8 +1,8 @@
 //! Retention: what is removed when it is old, and what is removed first when the store is too large.
 //!
-//! By age go samples, window blocks and the bodies of accepted submissions. By size, when the store is above
-//! its limit: first the oldest bodies of receipted submissions, then of accepted ones, then the oldest samples. Leaves, the outbox and
-//! everything that was not accepted yet are never removed.
+//! By age go samples, window blocks and the bodies of accepted and superseded submissions. By size, when the
+//! store is above its limit: first the oldest bodies of receipted submissions, then of accepted ones, then the
+//! oldest samples. Leaves, the outbox and everything that was not accepted yet are never removed.
 
 use cms_spec::windows::BUCKET;
 use jiff::Timestamp;
@@ -67,7 +67,7 @@ impl Inner {
         let bodies = transaction
             .execute(
                 "DELETE FROM body WHERE (epoch, idx) IN
-                 (SELECT epoch, idx FROM outbox WHERE state IN ('accepted', 'receipted') AND slot_end < ?1)",
+                 (SELECT epoch, idx FROM outbox WHERE state IN ('accepted', 'receipted', 'superseded') AND slot_end < ?1)",
                 [keep_from.as_millisecond()],
             )
             .map_err(failed)?;

@@ -5,6 +5,7 @@ use cms_attest::answer::Problem;
 use cms_attest::enrol::EnrolAnswer;
 
 use super::{Round, Submitting};
+use crate::api_keys::ApiKey;
 use crate::status::{PartState, error_chain};
 use crate::store::StoreError;
 use crate::transport::SendError;
@@ -25,13 +26,24 @@ pub(super) enum Enrolment {
 
 impl Submitting {
     /// Enrols, and answers whether submissions can be sent now.
-    pub(super) async fn enrol(&self, round: &mut Round, api_key: &str) -> Result<bool, StoreError> {
+    pub(super) async fn enrol(
+        &self,
+        round: &mut Round,
+        api_key: &mut ApiKey,
+    ) -> Result<bool, StoreError> {
         let authority = self.transport.endpoint().authority();
         if self.store.meta(ENROLLED_WITH).await?.as_deref() == Some(authority) {
             round.enrolment = Enrolment::Done;
             return Ok(true);
         }
-        match self.try_enrol(round, api_key).await {
+        let mut tried = self.try_enrol(round, api_key.expose()).await;
+        if let Err(error) = &tried
+            && let Some(other) = self.other_key(api_key, error)
+        {
+            tried = self.try_enrol(round, other.expose()).await;
+            self.settle_on(api_key, other, tried.as_ref().err());
+        }
+        match tried {
             Ok(answer) => {
                 self.pin_cosigner(&answer).await?;
                 self.store
@@ -48,7 +60,11 @@ impl Submitting {
                 round.enrolment = Enrolment::NotOffered;
                 Ok(true)
             }
-            Err(SendError::Blocked(problem) | SendError::Rejected(problem)) => {
+            Err(
+                SendError::Blocked(problem)
+                | SendError::Rejected(problem)
+                | SendError::Unexplained { problem, .. },
+            ) => {
                 if is_about_time(&problem) {
                     self.follow_clock(round, problem.server_time);
                 }

@@ -102,9 +102,11 @@ impl Submitting {
         let agent = self.sender.origin.agent_id();
         match self.transport.offer_head(agent, &request).await {
             Ok(answer) => Ok((answer, note)),
-            Err(SendError::Blocked(problem) | SendError::Rejected(problem)) => {
-                Err(problem.to_string())
-            }
+            Err(
+                SendError::Blocked(problem)
+                | SendError::Rejected(problem)
+                | SendError::Unexplained { problem, .. },
+            ) => Err(problem.to_string()),
             Err(error) => Err(error.to_string()),
         }
     }
@@ -145,7 +147,7 @@ impl Submitting {
             reason,
             "a new epoch of the ledger begins; a person should look at the old one"
         );
-        let moment = identity::moment(&self.clock, &self.api_key);
+        let moment = identity::moment(&self.clock, &self.api_keys);
         self.sender.origin = self
             .store
             .begin_epoch(self.sender.origin.clone(), moment, reason.clone())

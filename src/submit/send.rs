@@ -15,6 +15,10 @@ use crate::transport::{Acceptance, SendError};
 /// Submissions sent in a row before slots are looked at again, so that a backlog never delays a slot.
 const SENDS_IN_A_ROW: usize = 32;
 
+/// What dashboards that know the specification only answer to a window that is not the newest: bad request,
+/// conflict, gone, unprocessable.
+const TOO_LATE: [u16; 4] = [400, 409, 410, 422];
+
 /// What a dashboard's clock may differ from ours; more is no time of this world, and none to sign with.
 const CLOCK_OFFSET_MAX: SignedDuration = SignedDuration::from_hours(100 * 366 * 24);
 
@@ -47,7 +51,7 @@ impl Submitting {
         {
             return Ok(Step::Rest);
         }
-        let api_key = match self.api_key.read() {
+        let mut api_key = match self.api_keys.read() {
             Ok(key) => key,
             Err(error) => {
                 let error = format!("{}: {}", error_chain(&error), error.hint());
@@ -55,7 +59,7 @@ impl Submitting {
                 return Ok(Step::Rest);
             }
         };
-        if round.enrolment == Enrolment::Wanted && !self.enrol(round, api_key.expose()).await? {
+        if round.enrolment == Enrolment::Wanted && !self.enrol(round, &mut api_key).await? {
             return Ok(Step::Rest);
         }
         if round.head_first {
@@ -76,10 +80,19 @@ impl Submitting {
             return Ok(Step::Rest);
         };
         round.sends += 1;
-        let delivery = submission.delivery(now);
+        let mut delivery = submission.delivery(now);
         let mut sent = self
             .attempt(round, &submission, delivery, api_key.expose())
             .await;
+        if let Ok(Err(error)) = &sent
+            && let Some(other) = self.other_key(&api_key, error)
+        {
+            sent = self
+                .attempt(round, &submission, delivery, other.expose())
+                .await;
+            let refused = sent.as_ref().ok().and_then(|sent| sent.as_ref().err());
+            self.settle_on(&mut api_key, other, refused);
+        }
         if let Ok(Err(SendError::Blocked(problem) | SendError::Rejected(problem))) = &sent {
             // Each of these has one remedy that needs no person; it is tried once, right away.
             match problem.error.as_str() {
@@ -90,8 +103,9 @@ impl Submitting {
                         .await;
                 }
                 "stale" if delivery == Delivery::Live => {
+                    delivery = Delivery::Backfill;
                     sent = self
-                        .attempt(round, &submission, Delivery::Backfill, api_key.expose())
+                        .attempt(round, &submission, delivery, api_key.expose())
                         .await;
                 }
                 "replayed" => {
@@ -106,7 +120,15 @@ impl Submitting {
             }
         }
         match sent {
-            Ok(Ok(acceptance)) => self.accept(round, &submission, &acceptance).await?,
+            Ok(Ok(acceptance)) => {
+                self.key_works(&api_key);
+                self.accept(round, &submission, &acceptance).await?;
+            }
+            Ok(Err(error)) if self.is_superseded(&submission, delivery, &error).await? => {
+                let reason = error.to_string();
+                tracing::info!(category = %submission.category(), index = submission.index(), reason, "too late for this dashboard, which takes no backfill; a newer submission covers it");
+                self.store.mark_superseded(&submission, now, reason).await?;
+            }
             Ok(Err(error)) => return self.refuse(round, &submission, error).await,
             Err(error) => {
                 let error = error_chain(&error);
@@ -147,12 +169,32 @@ impl Submitting {
         let sent = self.transport.send(&request, api_key).await;
         let outcome = match &sent {
             Ok(_) => "accepted",
-            Err(SendError::Blocked(_)) => "blocked",
+            Err(SendError::Blocked(_) | SendError::Unexplained { .. }) => "blocked",
             Err(SendError::Deferred { .. } | SendError::NotThere { .. }) => "deferred",
             Err(SendError::Rejected(_)) => "rejected",
         };
         self.metrics.send(submission.category(), outcome);
         Ok(sent)
+    }
+
+    /// Whether a dashboard that takes no backfill has no use for this submission any more.
+    ///
+    /// One that speaks our words says so. Of any other a plain refusal of a backfill means it once the same
+    /// dashboard has taken a newer submission of the category; before that it may mean anything.
+    async fn is_superseded(
+        &self,
+        submission: &Submission,
+        delivery: Delivery,
+        error: &SendError,
+    ) -> Result<bool, StoreError> {
+        match error {
+            _ if delivery == Delivery::Live => Ok(false),
+            SendError::Rejected(problem) => Ok(problem.error == "stale"),
+            SendError::Unexplained { status, .. } if TOO_LATE.contains(status) => {
+                self.store.newer_is_accepted(submission).await
+            }
+            _ => Ok(false),
+        }
     }
 
     async fn accept(
@@ -219,7 +261,7 @@ impl Submitting {
                 self.status.set(PART, PartState::Failed, Some(reason));
                 Ok(Step::Again)
             }
-            SendError::Blocked(problem) => {
+            SendError::Blocked(problem) | SendError::Unexplained { problem, .. } => {
                 let reason = problem.to_string();
                 self.store
                     .mark_deferred(submission, now, reason.clone())

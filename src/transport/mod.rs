@@ -61,6 +61,14 @@ pub enum SendError {
     /// These bytes will never be taken.
     #[error("the dashboard refuses the submission: {}", .0.message)]
     Rejected(Box<Problem>),
+    /// A 4xx that does not explain itself: of a proxy, or of a dashboard that knows the specification only.
+    #[error("{}", .problem.message)]
+    Unexplained {
+        /// The HTTP status.
+        status: u16,
+        /// The same in words.
+        problem: Box<Problem>,
+    },
 }
 
 /// Why a transport cannot be made.
@@ -240,13 +248,18 @@ fn classify(url: &str, answer: Answer) -> Result<Vec<u8>, SendError> {
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Err(SendError::NotThere {
             url: url.to_owned(),
         }),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(SendError::Blocked(problem)),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if is_explained => {
+            Err(SendError::Blocked(problem))
+        }
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Err(SendError::Deferred {
             reason: said,
             retry_after,
         }),
         // Only who explains has read the submission; a proxy that knows a plain 400 has not.
-        _ if status.is_client_error() && !is_explained => Err(SendError::Blocked(problem)),
+        _ if status.is_client_error() && !is_explained => Err(SendError::Unexplained {
+            status: status.as_u16(),
+            problem,
+        }),
         _ if status.is_client_error() => Err(SendError::Rejected(problem)),
         _ => Err(SendError::Deferred {
             reason: said,

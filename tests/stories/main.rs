@@ -19,5 +19,6 @@ mod lose_nothing;
 mod meet_odd_dashboards;
 mod operations;
 mod refuse_what_is_wrong;
+mod rotate_keys;
 mod show_the_evidence;
 mod site;

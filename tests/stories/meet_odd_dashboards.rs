@@ -1,6 +1,7 @@
 //! Dashboards, and proxies before them, that answer as they should not.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -9,8 +10,13 @@ use std::thread;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use serde_json::Value;
 
-use crate::site::{Site, wait_until};
+use crate::site::{Site, text, wait_until};
+
+const JSON: &str = "application/json";
+
+type Tls = StreamOwned<ServerConnection, TcpStream>;
 
 /// What is answered to a submission instead of an acceptance; each is a chapter of its own.
 const ODD: [Odd; 13] = [
@@ -76,7 +82,8 @@ struct Heard {
 fn what_was_not_taken_is_sent_again_and_only_what_was_taken_is_accepted() {
     let site = Site::new();
     let heard = Arc::new(Mutex::new(Heard::default()));
-    serve(&site, &heard);
+    let hears = Arc::clone(&heard);
+    serve(&site, move |stream| answer(stream, &hears));
     let agent = site.start_agent();
     wait_until("every odd answer to be met", || {
         heard.lock().unwrap().submissions > 2 * ODD.len()
@@ -97,8 +104,81 @@ fn what_was_not_taken_is_sent_again_and_only_what_was_taken_is_accepted() {
     );
 }
 
+#[test]
+fn a_dashboard_that_takes_no_backfill_supersedes_and_rejects_nothing() {
+    let site = Site::new();
+    // Without what the demo's dashboard has receipted.
+    fs::remove_dir_all(site.path("agent")).unwrap();
+    let agent = site.start_agent();
+    wait_until("a backlog of several slots", || {
+        let waiting = site.outbox();
+        waiting.values().filter(|state| *state == "pending").count() >= 5
+    });
+    let newest: Mutex<BTreeMap<String, i64>> = Mutex::default();
+    serve(&site, move |stream| take_the_newest_only(stream, &newest));
+    wait_until("the backlog to be settled", || {
+        site.outbox().values().any(|state| state == "superseded")
+            && site.outbox().values().filter(|s| *s == "pending").count() <= 1
+    });
+    let status: Value = serde_json::from_slice(&site.agent(&["status", "--json"]).stdout).unwrap();
+    assert!(
+        status["outbox"]["superseded"].as_u64() > Some(0),
+        "{status}"
+    );
+    assert_eq!(status["outbox"]["rejected"], 0);
+    assert_eq!(status["receipts"], Value::Null, "this one gives none");
+    assert_eq!(agent.stop(), 0);
+    let report = text(
+        &site
+            .agent(&[
+                "export",
+                "--from",
+                "2020-01-01",
+                "--to",
+                "2200-01-01",
+                "-o",
+                site.path("bundle").to_str().unwrap(),
+            ])
+            .stdout,
+    );
+    assert!(!report.contains("not kept any more"), "{report}");
+}
+
+/// A dashboard of the specification only: no enrolment, no receipts, no words of ours but one, which makes
+/// the agent offer a slot that is some seconds old as backfill. It refuses that with a bare status.
+fn take_the_newest_only(
+    mut stream: Tls,
+    newest: &Mutex<BTreeMap<String, i64>>,
+) -> std::io::Result<()> {
+    let request = Request::read(&mut stream)?;
+    let Some((category, index)) = request.submission() else {
+        return say(&mut stream, 404, "text/plain", "", b"");
+    };
+    let is_newest = {
+        let mut newest = newest.lock().unwrap();
+        let known = newest.entry(category.clone()).or_insert(index);
+        *known = index.max(*known);
+        *known == index
+    };
+    if is_newest {
+        return say(
+            &mut stream,
+            200,
+            JSON,
+            "",
+            accepted(&category, index, false).as_bytes(),
+        );
+    }
+    if request.header("cms-delivery") == "backfill" {
+        return say(&mut stream, 410, "text/html", "", b"<html>Gone");
+    }
+    let stale =
+        r#"{"error":"stale","message":"m","next_step":"n","server_time":"2026-01-16T15:45:01Z"}"#;
+    say(&mut stream, 422, JSON, "", stale.as_bytes())
+}
+
 /// Answers on the dashboard's port until the test's process ends.
-fn serve(site: &Site, heard: &Arc<Mutex<Heard>>) {
+fn serve(site: &Site, answer: impl Fn(Tls) -> std::io::Result<()> + Send + Sync + 'static) {
     let chain = CertificateDer::pem_file_iter(site.path("dashboard.pem")).unwrap();
     let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
     let key = PrivateKeyDer::from_pem_file(site.path("dashboard.key")).unwrap();
@@ -111,41 +191,25 @@ fn serve(site: &Site, heard: &Arc<Mutex<Heard>>) {
         .unwrap();
     let config = Arc::new(config);
     let listener = TcpListener::bind(("127.0.0.1", site.port())).unwrap();
-    let heard = Arc::clone(heard);
+    let answer = Arc::new(answer);
     thread::spawn(move || {
         for connection in listener.incoming().map_while(Result::ok) {
-            let (config, heard) = (Arc::clone(&config), Arc::clone(&heard));
+            let (config, answer) = (Arc::clone(&config), Arc::clone(&answer));
             thread::spawn(move || {
                 let tls = ServerConnection::new(config).unwrap();
                 // An agent that has had enough may hang up at any moment.
-                answer(StreamOwned::new(tls, connection), &heard).ok();
+                answer(StreamOwned::new(tls, connection)).ok();
             });
         }
     });
 }
 
-fn answer(
-    mut stream: StreamOwned<ServerConnection, TcpStream>,
-    heard: &Mutex<Heard>,
-) -> std::io::Result<()> {
-    let head = request_head(&mut stream)?;
-    let value = |name: &str| {
-        let line = head
-            .lines()
-            .find(|line| line.to_lowercase().starts_with(name));
-        line.and_then(|line| line.split_once(": "))
-            .map_or("", |(_, value)| value)
-    };
-    let length = value("content-length").parse().unwrap();
-    std::io::copy(&mut (&mut stream).take(length), &mut std::io::sink())?;
-    if !head.contains("/telemetry/") {
+fn answer(mut stream: Tls, heard: &Mutex<Heard>) -> std::io::Result<()> {
+    let request = Request::read(&mut stream)?;
+    let Some((category, index)) = request.submission() else {
         // No enrolment and no receipts: such dashboards exist.
         return say(&mut stream, 404, "text/plain", "", b"");
-    }
-    let index = value("cms-ledger").split(['=', ',']).nth(1).unwrap();
-    let index: i64 = index.parse().unwrap();
-    let category = head.split_whitespace().nth(1).unwrap().rsplit('/').next();
-    let category = category.unwrap().to_owned();
+    };
     let (odd, duplicate) = {
         let mut heard = heard.lock().unwrap();
         let turn = heard.submissions;
@@ -163,36 +227,62 @@ fn answer(
         }
         (odd, duplicate)
     };
-    let accepted = |index: i64| {
-        let category = &category;
-        format!(
-            r#"{{"status":"accepted","category":"{category}","index":{index},"delivery":"live","duplicate":{duplicate},"warnings":[],"received_at":"2026-01-16T15:45:01Z"}}"#
-        )
-    };
-    let json = "application/json";
+    let accepted = |index: i64| accepted(&category, index, duplicate);
     match odd {
-        None => say(&mut stream, 200, json, "", accepted(index).as_bytes()),
+        None => say(&mut stream, 200, JSON, "", accepted(index).as_bytes()),
         Some(Odd::AcceptsAnother) => {
-            say(&mut stream, 200, json, "", accepted(index + 1).as_bytes())
+            say(&mut stream, 200, JSON, "", accepted(index + 1).as_bytes())
         }
         Some(Odd::Says(status, kind, header, body)) => {
             say(&mut stream, status, kind, header, body.as_bytes())
         }
-        Some(Odd::SaysTooMuch) => say(&mut stream, 200, json, "", &vec![b' '; 100_000]),
+        Some(Odd::SaysTooMuch) => say(&mut stream, 200, JSON, "", &vec![b' '; 100_000]),
         Some(Odd::TakesAndBreaksOff) => stream
             .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n{\"status\":")
             .and_then(|()| stream.flush()),
     }
 }
 
-fn request_head(stream: &mut impl Read) -> std::io::Result<String> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte)?;
-        head.extend(byte);
+fn accepted(category: &str, index: i64, duplicate: bool) -> String {
+    format!(
+        r#"{{"status":"accepted","category":"{category}","index":{index},"delivery":"live","duplicate":{duplicate},"warnings":[],"received_at":"2026-01-16T15:45:01Z"}}"#
+    )
+}
+
+/// The head of a request; its body is read and forgotten.
+struct Request(String);
+
+impl Request {
+    fn read(stream: &mut impl Read) -> std::io::Result<Self> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte)?;
+            head.extend(byte);
+        }
+        let request = Self(String::from_utf8_lossy(&head).into_owned());
+        let length = request.header("content-length").parse().unwrap();
+        std::io::copy(&mut stream.take(length), &mut std::io::sink())?;
+        Ok(request)
     }
-    Ok(String::from_utf8_lossy(&head).into_owned())
+
+    fn header(&self, name: &str) -> &str {
+        let mut lines = self.0.lines();
+        let line = lines.find(|line| line.to_lowercase().starts_with(name));
+        line.and_then(|line| line.split_once(": "))
+            .map_or("", |(_, value)| value)
+    }
+
+    /// Category and index, where it is a submission.
+    fn submission(&self) -> Option<(String, i64)> {
+        let (_, category) = self
+            .0
+            .split_whitespace()
+            .nth(1)?
+            .split_once("/telemetry/")?;
+        let index = self.header("cms-ledger").split(['=', ',']).nth(1)?;
+        Some((category.to_owned(), index.parse().ok()?))
+    }
 }
 
 fn say(

@@ -5,12 +5,20 @@ use super::collectors;
 use super::tree::{Tree, code_without_tests, line_of};
 
 /// The modules of the agent, from the top. A module names modules further down, or its neighbours in the row.
-const LAYERS: [&[&str]; 7] = [
+const LAYERS: [&[&str]; 8] = [
     &["cli"],
     &["agent"],
     &["world"],
     &["gateway", "schedule", "submit"],
-    &["identity", "metrics", "status", "store", "transport"],
+    &[
+        "events",
+        "identity",
+        "metrics",
+        "status",
+        "store",
+        "transport",
+    ],
+    &["api_keys"],
     &["config"],
     &[
         "backoff", "blocking", "chance", "clock", "durable", "limits", "watchdog",

@@ -21,7 +21,7 @@ pub(super) async fn look(
     let what = "dashboard";
     match challenge(key).await {
         Ok(answer) => clocks(endpoint, &answer, now),
-        Err(SendError::Blocked(problem)) => {
+        Err(SendError::Blocked(problem) | SendError::Unexplained { problem, .. }) => {
             Finding::fail(what, format!("{endpoint} refuses this agent: {}", problem.message)).hint(problem.next_step)
         }
         Err(SendError::Rejected(problem)) => {

@@ -122,3 +122,25 @@ async fn the_next_of_a_long_backlog_is_found_without_sorting_it() {
         .unwrap();
     assert_eq!(steps.len(), 1, "{steps:?}");
 }
+
+#[tokio::test]
+async fn what_a_newer_one_covers_is_superseded_and_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store_with(directory.path(), &[7_000, 60]).await;
+    let newest = take(&store, false).await.unwrap();
+    assert!(!store.newer_is_accepted(&newest).await.unwrap());
+    let answer = || "said".to_owned();
+    store.mark_deferred(&newest, at(1), answer()).await.unwrap();
+    let late = take(&store, true).await.unwrap();
+    assert_eq!((newest.index(), late.index()), (1, 0));
+    assert!(!store.newer_is_accepted(&late).await.unwrap());
+    store.mark_accepted(&newest, at(2), answer()).await.unwrap();
+    assert!(store.newer_is_accepted(&late).await.unwrap());
+    assert!(!store.newer_is_accepted(&newest).await.unwrap());
+    store.mark_superseded(&late, at(3), answer()).await.unwrap();
+    assert_eq!(take(&store, false).await, None, "it is not sent again");
+    let counts = store.outbox_counts().await.unwrap();
+    assert_eq!((counts.superseded, counts.accepted), (1, 1));
+    assert_eq!((counts.pending, counts.rejected), (0, 0));
+    assert_eq!(store.count("SELECT count(*) FROM body").await, 2);
+}

@@ -1,0 +1,67 @@
+//! Leaves that no slot asks for: what an auditor must see besides submissions and gaps.
+//!
+//! Promises: an event goes into the newest epoch of the ledger, whoever writes it. A note is one line in plain
+//! words; no content of a payload and no secret is ever in it.
+
+use cms_attest::leaf::LeafKind;
+use cms_attest::origin::{AgentId, Origin};
+use cms_spec::CompanyId;
+
+use crate::api_keys::ApiKeys;
+use crate::clock::Clock;
+use crate::identity;
+use crate::store::{LeafDraft, Moment, Store, StoreError};
+
+/// Writes events into the ledger of one agent. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Events {
+    store: Store,
+    company: CompanyId,
+    agent_id: AgentId,
+    clock: Clock,
+    api_keys: ApiKeys,
+}
+
+impl Events {
+    /// Writes into the newest epoch of the ledger that `origin` is an epoch of.
+    #[must_use]
+    pub fn new(store: Store, origin: &Origin, clock: Clock, api_keys: ApiKeys) -> Self {
+        Self {
+            store,
+            company: origin.company().clone(),
+            agent_id: origin.agent_id().clone(),
+            clock,
+            api_keys,
+        }
+    }
+
+    /// Appends one leaf.
+    ///
+    /// # Errors
+    /// When the store cannot be written; then there is no leaf.
+    pub async fn write(&self, kind: LeafKind, note: &str) -> Result<(), StoreError> {
+        let origin = self.newest().await?;
+        let draft = LeafDraft::event(kind, note);
+        self.store
+            .append_leaves(origin, self.moment(), vec![draft])
+            .await
+    }
+
+    /// The epoch that is written to now.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn newest(&self) -> Result<Origin, StoreError> {
+        self.store
+            .origin(
+                self.company.clone(),
+                self.agent_id.clone(),
+                self.clock.now(),
+            )
+            .await
+    }
+
+    fn moment(&self) -> Moment {
+        identity::moment(&self.clock, &self.api_keys)
+    }
+}
