@@ -20,6 +20,7 @@
 mod crash_points;
 mod node;
 mod process;
+mod random_kills;
 mod shim;
 #[path = "../stories/site.rs"]
 #[expect(

@@ -70,6 +70,13 @@ impl Process {
         self.end()
     }
 
+    /// SIGKILL: no chance to write anything. Answers what it had logged.
+    pub(crate) fn kill(mut self) -> String {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.log()
+    }
+
     fn signal(&self, signal: Signal) {
         let id = Pid::from_child(&self.child);
         // It may have ended already, and is still ours to wait for.
