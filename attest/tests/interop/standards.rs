@@ -129,6 +129,34 @@ fn the_example_of_rfc_9421_is_no_submission() {
     assert_eq!(refused.code(), "signature_parameters");
 }
 
+/// A submission that another implementation of RFC 9421 signed, with its parameters in an order of its own.
+#[test]
+fn a_submission_that_others_signed_is_verified() {
+    let headers: Vec<(&str, &str)> = include_str!("theirs_headers.txt")
+        .lines()
+        .map(|line| line.split_once(": ").unwrap())
+        .collect();
+    let values = |name: &str| {
+        let named = headers.iter().filter(|(known, _)| *known == name);
+        named.map(|(_, value)| (*value).to_owned()).collect()
+    };
+    let key = SigningKey::from_seed(&[1; 32]).unwrap();
+    let incoming = Incoming {
+        method: "POST",
+        path: "/api/v1/telemetry/ghost-compute",
+        headers: &values,
+        body: b"{\"company_id\":\"acme-corp\"}",
+    };
+    let now = "2026-01-16T15:46:00Z".parse().unwrap();
+    let checked = |authority| verify(&incoming, authority, now, &|_| Some(*key.verifying()));
+    let verified = checked("dashboard.example").unwrap();
+    assert_eq!((*verified.nonce(), verified.ledger().index), ([9; 16], 42));
+    assert_eq!(
+        checked("other.example").unwrap_err().code(),
+        "signature_invalid"
+    );
+}
+
 /// The example of C2SP signed-note.
 #[test]
 fn a_note_with_empty_lines_and_other_letters() {
