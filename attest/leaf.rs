@@ -89,17 +89,17 @@ impl Body {
 pub enum LeafKind {
     /// The wall clock jumped or lost its source.
     Clock,
-    /// The configuration changed.
+    /// This configuration holds from here on.
     Config,
-    /// A source gave nothing for a while.
-    Gap,
     /// A scheduled slot had nothing to say.
+    Gap,
+    /// Nothing was due for long, and the agent lives.
     Heartbeat,
     /// A key took the place of another.
     KeyRotate,
     /// Records were dropped.
     Loss,
-    /// Figures began to come from another source.
+    /// A source appeared, failed, worked again or is gone, or figures began to come from another.
     Source,
     /// The agent started.
     Start,

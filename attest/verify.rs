@@ -347,10 +347,11 @@ impl<'a> Reading<'a> {
         let telling = matches!(
             leaf.kind,
             LeafKind::Clock
+                | LeafKind::Config
                 | LeafKind::Gap
-                | LeafKind::Heartbeat
-                | LeafKind::Loss
                 | LeafKind::KeyRotate
+                | LeafKind::Loss
+                | LeafKind::Source
         );
         if telling || leaf.index == 0 {
             let (kind, at) = (leaf.kind, leaf.to);

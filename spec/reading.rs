@@ -3,6 +3,8 @@
 //! A collector pushes into [`Readings`]; the agent's scheduler stamps them into a [`Sample`]. A value that
 //! could not be read is not here at all: there is no zero and no last value that stands in for it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -171,6 +173,22 @@ impl Readings {
             return;
         }
         self.inferences.push(inference);
+    }
+
+    /// Where the values of each quantity come from, each origin once.
+    #[must_use]
+    pub fn origins(&self) -> BTreeMap<Quantity, Vec<&Origin>> {
+        let pairs: BTreeSet<(Quantity, u16)> = self
+            .readings
+            .iter()
+            .map(|reading| (reading.quantity, reading.origin))
+            .collect();
+        let mut found: BTreeMap<Quantity, Vec<&Origin>> = BTreeMap::new();
+        for (quantity, index) in pairs {
+            let of_quantity = found.entry(quantity).or_default();
+            of_quantity.extend(self.origins.get(usize::from(index)));
+        }
+        found
     }
 
     /// How many values did not fit.

@@ -27,7 +27,7 @@ use crate::limits::{
     CLOCK_LOOK, CLOCK_SET_AFTER, PRUNE_EVERY, PRUNE_FIRST, REOPEN_CEILING, REOPEN_FIRST,
 };
 use crate::metrics::{self, Metrics};
-use crate::schedule::{self, Collecting, Source};
+use crate::schedule::{self, Changes, Collecting, Source};
 use crate::status::{self, Nameplate, PartState, Status, error_chain};
 use crate::store::{Removed, Sender, Store, StoreError};
 use crate::submit::{Submitting, Taken};
@@ -121,6 +121,9 @@ impl Agent {
             concat!("agent ", env!("CARGO_PKG_VERSION")),
         )
         .await?;
+        let digest = self.config.resolved.digest();
+        self.note_configuration(&format!("configuration {digest} in use"))
+            .await;
         let _status_socket = self.serve_status();
         let _watchdog = AbortOnDrop(tokio::spawn(watchdog::feed(
             self.pulse.clone(),
@@ -177,6 +180,7 @@ impl Agent {
             store: self.store.clone(),
             status: self.status.clone(),
             metrics: self.metrics.clone(),
+            changes: Changes::new(self.events(), self.store.clone(), self.clock.clone()),
             clock: self.clock.clone(),
             chance: self.world.chance.clone(),
             blocking: self.world.blocking.clone(),
@@ -223,13 +227,25 @@ impl Agent {
         let now = i128::try_from(self.clock.monotonic().as_micros()).unwrap_or(i128::MAX);
         watchdog::notify(&[NotifyState::Reloading, NotifyState::MonotonicUsec(now)]);
         let mut refused = "";
+        let before = self.config.resolved.digest();
         let generation = match self.take_new_configuration().await {
             Ok(()) => {
                 // Two generations never run side by side: they would tick and submit twice.
                 self.end(running).await;
                 match self.start() {
                     Ok(generation) => {
-                        self.note_reload().await;
+                        let digest = self.config.resolved.digest();
+                        let note = if digest == before {
+                            format!("configuration reloaded: {digest} as before")
+                        } else {
+                            format!("configuration reloaded: {digest}, was {before}")
+                        };
+                        tracing::info!(
+                            sources = self.config.sources.len(),
+                            %digest,
+                            "configuration reloaded"
+                        );
+                        self.note_configuration(&note).await;
                         generation
                     }
                     Err(error) => {
@@ -284,13 +300,9 @@ impl Agent {
         Ok(())
     }
 
-    async fn note_reload(&self) {
-        tracing::info!(
-            sources = self.config.sources.len(),
-            "configuration reloaded"
-        );
-        if let Err(error) = self.event(LeafKind::Config, "configuration reloaded").await {
-            tracing::error!(error = %error_chain(&error), "the reload has no leaf");
+    async fn note_configuration(&self, note: &str) {
+        if let Err(error) = self.event(LeafKind::Config, note).await {
+            tracing::error!(error = %error_chain(&error), "the configuration has no leaf");
         }
     }
 

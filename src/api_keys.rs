@@ -30,9 +30,15 @@ impl ApiKeys {
     /// The keys that the configuration names.
     #[must_use]
     pub fn new(dashboard: &Dashboard) -> Self {
+        Self::at(dashboard.api_key.clone(), dashboard.api_key_next.clone())
+    }
+
+    /// The keys in these places.
+    #[must_use]
+    pub fn at(key: SecretSource, next: Option<SecretSource>) -> Self {
         Self {
-            key: dashboard.api_key.clone(),
-            next: dashboard.api_key_next.clone(),
+            key,
+            next,
             next_is_used: Arc::default(),
         }
     }
@@ -114,11 +120,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (first, second) = (folder.path().join("a"), folder.path().join("b"));
         write(&first, "one");
-        let keys = ApiKeys {
-            key: SecretSource::File(first.clone()),
-            next: Some(SecretSource::File(second.clone())),
-            next_is_used: Arc::default(),
-        };
+        let [key, next] = [&first, &second].map(|path| SecretSource::File(path.clone()));
+        let keys = ApiKeys::at(key, Some(next));
         let key = keys.read().unwrap();
         assert_eq!(key.expose(), "one");
         assert!(keys.other(&key).is_none(), "it is not there");

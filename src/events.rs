@@ -3,6 +3,8 @@
 //! Promises: an event goes into the newest epoch of the ledger, whoever writes it. A note is one line in plain
 //! words; no content of a payload and no secret is ever in it.
 
+use std::collections::VecDeque;
+
 use cms_attest::leaf::LeafKind;
 use cms_attest::origin::{AgentId, Origin};
 use cms_spec::CompanyId;
@@ -11,6 +13,32 @@ use crate::api_keys::ApiKeys;
 use crate::clock::Clock;
 use crate::identity;
 use crate::store::{LeafDraft, Moment, Store, StoreError};
+
+/// How long an event counts against what its kind may write.
+const SHARE_MS: u64 = 60 * 60 * 1000;
+
+/// What one kind of event has written of the leaves that it may write in an hour.
+#[derive(Clone, Debug, Default)]
+pub struct Share {
+    /// Time since boot of each.
+    taken: VecDeque<u64>,
+}
+
+impl Share {
+    /// Whether one more may be written now.
+    #[must_use]
+    pub fn has_room(&self, per_hour: usize, now_ms: u64) -> bool {
+        let recent = |at: &&u64| now_ms.saturating_sub(**at) < SHARE_MS;
+        self.taken.iter().filter(recent).count() < per_hour
+    }
+
+    /// One was written.
+    pub fn take(&mut self, now_ms: u64) {
+        self.taken
+            .retain(|at| now_ms.saturating_sub(*at) < SHARE_MS);
+        self.taken.push_back(now_ms);
+    }
+}
 
 /// Writes events into the ledger of one agent. Cheap to clone.
 #[derive(Clone, Debug)]

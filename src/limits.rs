@@ -95,6 +95,21 @@ pub const THREADS_OF_A_SOURCE: usize = 2;
 /// it; a first scan that lasts longer is in the next slot.
 pub const FIRST_WAIT: SignedDuration = SignedDuration::from_hours(1);
 
+/// Leaves that tell of changes of one source in an hour. A source that flaps must not fill the ledger: at 500
+/// bytes a leaf this is at most 48 KB a day for each.
+pub const SOURCE_LEAVES_PER_HOUR: usize = 4;
+
+/// Leaves that tell of steps of the clock in an hour.
+pub const CLOCK_LEAVES_PER_HOUR: usize = 4;
+
+/// A step of the wall clock against the time since boot that is worth a leaf. Slewing stays far below.
+pub const CLOCK_STEP: SignedDuration = SignedDuration::from_secs(2);
+
+/// After this long without a leaf of a slot the submit loop writes a `heartbeat`, and asks for a receipt over it,
+/// so that an hour of silence is a finding. It costs an agent of daily categories only 24 leaves, or 12 KB, a day,
+/// and others nothing.
+pub const HEARTBEAT_AFTER: Duration = Duration::from_secs(60 * 60);
+
 /// How often old readings and bodies are removed.
 pub const PRUNE_EVERY: Duration = Duration::from_secs(60 * 60);
 

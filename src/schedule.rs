@@ -4,6 +4,8 @@
 //! them. A source that hangs is abandoned at its deadline and opened again after a pause; the others do not
 //! notice. Never waits for the network; what it takes goes into the store and nowhere else.
 
+mod changes;
+
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +31,8 @@ use crate::status::{PartState, Status, error_chain};
 use crate::store::{Store, StoreError};
 use crate::watchdog::{Loop, Pulse};
 
+pub use changes::{Changes, State};
+
 /// One source to collect from.
 #[derive(Clone, Debug)]
 pub struct Source {
@@ -51,6 +55,8 @@ pub struct Collecting {
     pub status: Status,
     /// Where ticks are counted.
     pub metrics: Metrics,
+    /// Where the ledger is told of changes.
+    pub changes: Changes,
     /// The time.
     pub clock: Clock,
     /// What pauses are spread by.
@@ -100,11 +106,17 @@ pub async fn run(sources: Vec<Source>, collecting: Collecting) {
 
 async fn run_with(sources: Vec<Source>, collecting: Collecting, reopen: Backoff) {
     let begun = Instant::now();
-    let names = sources
+    let names: Vec<String> = sources
         .iter()
-        .map(|source| (source.settings.name(), source.category))
+        .map(|source| source.settings.name())
         .collect();
-    if let Err(error) = collecting.store.expect_sources(names).await {
+    let expected = names
+        .iter()
+        .cloned()
+        .zip(sources.iter().map(|s| s.category));
+    let told = collecting.changes.begin(&names).await;
+    let expects = collecting.store.expect_sources(expected.collect()).await;
+    if let Err(error) = told.and(expects) {
         collecting
             .status
             .set("store", PartState::Failed, Some(error_chain(&error)));
@@ -147,22 +159,26 @@ async fn collect_from(source: Source, collecting: Collecting, mut pace: Pace) {
             Ok(Ok(collector)) => {
                 let lost = tick_until_lost(&name, &source, collector, &collecting, &mut pace).await;
                 tracing::error!(source = %name, error = %error_chain(&lost), "source lost, it will be opened again");
+                collecting.changes.is(&name, State::Failing).await;
                 collecting
                     .status
                     .set(&name, PartState::Degraded, Some(error_chain(&lost)));
             }
             Ok(Err(OpenError::Absent(reason))) => {
                 collecting.status.set(&name, PartState::Absent, None);
+                collecting.changes.is(&name, State::Absent).await;
                 tracing::info!(source = %name, reason, "this host has no such source");
             }
             Ok(Err(error)) => {
                 tracing::warn!(source = %name, error = %error_chain(&error), "source cannot be opened yet");
+                collecting.changes.is(&name, State::Failing).await;
                 collecting
                     .status
                     .set(&name, PartState::Degraded, Some(error_chain(&error)));
             }
             Err(lost) => {
                 tracing::error!(source = %name, error = %error_chain(&lost), "source cannot be opened, it will be tried again");
+                collecting.changes.is(&name, State::Failing).await;
                 collecting
                     .status
                     .set(&name, PartState::Degraded, Some(error_chain(&lost)));
@@ -219,7 +235,8 @@ async fn tick_until_lost(
                 collecting
                     .metrics
                     .tick(name, Outcome::Ok, started.elapsed());
-                collecting.status.ok(name, ticked.progress);
+                let changed = collecting.changes.works(name, &ticked.readings).await;
+                collecting.status.ok(name, ticked.progress.or(changed));
                 let kept = keep(source.collector, name, at, ticked.readings, collecting).await;
                 if let Err(error) = &kept
                     && !unwritten
@@ -238,6 +255,7 @@ async fn tick_until_lost(
                     tracing::warn!(source = %name, error, "source failed, its readings are missing until it heals");
                 }
                 excuse(name, &collecting.store).await;
+                collecting.changes.is(name, State::Failing).await;
                 failing = true;
                 collecting
                     .status

@@ -9,6 +9,7 @@ mod enrol;
 mod keys;
 mod receipts;
 mod send;
+mod vigil;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -36,6 +37,7 @@ use crate::watchdog::{Loop, Pulse};
 
 pub use due::{Due, jitter};
 use enrol::Enrolment;
+use vigil::Vigil;
 
 /// The name under which `status` shows how submitting goes.
 const PART: &str = "dashboard";
@@ -104,6 +106,7 @@ struct Round {
     head_first: bool,
     /// Something was accepted since the last receipt.
     receipt_due: bool,
+    vigil: Vigil,
 }
 
 /// What one attempt led to.
@@ -122,12 +125,14 @@ impl Submitting {
         self.status.set(PART, PartState::Starting, None);
         loop {
             self.beat();
-            match self.close_due_slots(started_at, &mut round).await {
+            let told = self.keep_vigil(&mut round).await;
+            let closed = self.close_due_slots(started_at, &mut round).await;
+            match told.and(closed) {
                 Ok(()) => round.store_error = None,
                 Err(error) => self.store_failed(
                     &mut round,
                     &error,
-                    "a slot could not be closed, it will be tried again",
+                    "a slot or an event has no leaf yet, it will be tried again",
                 ),
             }
             let step = self.send_some(&mut round).await;
@@ -191,6 +196,7 @@ impl Submitting {
             if !due.missed.is_empty() {
                 tracing::warn!(%category, slots = due.missed.len(), "slots were missed, each has its gap leaf");
                 let reason = "no submission was made within 30 minutes of the slot's end";
+                round.vigil.spoke(self.clock.boottime_ms());
                 let gaps = due
                     .missed
                     .iter()
@@ -270,6 +276,8 @@ impl Submitting {
         slot: Slot,
         round: &mut Round,
     ) -> Result<Option<String>, StoreError> {
+        // With its submission, or with the gap that the caller writes.
+        round.vigil.spoke(self.clock.boottime_ms());
         let closed = match self.store.close(category, slot).await? {
             Ok(closed) => closed,
             Err(nothing) => return Ok(Some(nothing.reason)),
@@ -384,6 +392,7 @@ impl Round {
             outbox_is_empty: false,
             head_first: true,
             receipt_due: false,
+            vigil: Vigil::default(),
         }
     }
 }

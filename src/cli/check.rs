@@ -102,7 +102,10 @@ impl Check {
         let settings = config.resolved.settings.len();
         report.push(Finding::ok(
             "configuration",
-            format!("{settings} settings are in order"),
+            format!(
+                "{settings} settings are in order; digest {}",
+                config.resolved.digest()
+            ),
         ));
         report.push(machine::clock(clock.now()));
         let key = api_key(config, &mut report);

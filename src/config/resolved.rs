@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use cms_attest::Digest;
+
 use super::files::Place;
 
 /// Where a value comes from.
@@ -46,6 +48,25 @@ pub struct Resolved {
     pub settings: Vec<Setting>,
     /// The tables of the sources.
     pub sections: Vec<Section>,
+}
+
+impl Resolved {
+    /// The digest of what holds, wherever it is written down: an auditor sees by it that something was changed.
+    ///
+    /// It is SHA-256 of one line `key = value` for each setting that has a value, in the order in which `check`
+    /// prints them, after a line with the header of their table where they have one.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let lines = |settings: &[Setting]| -> String {
+            let shown = |s: &Setting| Some(format!("{} = {}\n", s.key, s.value.as_ref()?));
+            settings.iter().filter_map(shown).collect()
+        };
+        let mut text = lines(&self.settings);
+        for section in &self.sections {
+            text.push_str(&format!("{}\n{}", section.header, lines(&section.settings)));
+        }
+        format!("sha-256:{}", Digest::of(text.as_bytes()))
+    }
 }
 
 impl Origin {

@@ -11,6 +11,9 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use cms_spec::provenance::{Confidence, Origin};
 use cms_spec::reading::{Quantity, Value};
 
+use crate::api_keys::ApiKeys;
+use crate::config::SecretSource;
+use crate::events::Events;
 use crate::status::{Nameplate, Part};
 
 /// More than a busy machine needs; waiting ends as soon as the condition holds.
@@ -118,11 +121,17 @@ async fn sources_that_hang_or_panic_are_opened_again_and_the_others_do_not_notic
         endpoint: "https://localhost/api/v1".to_owned(),
     };
     let status = Status::new(nameplate, clock.clone());
+    let agent_id = "018f3b1e-7c4a-7d2e-9b1a-5f6e7d8c9b0a".parse().unwrap();
+    let origin = cms_attest::Origin::new("acme-corp".parse().unwrap(), agent_id, 1);
+    let keys = ApiKeys::at(SecretSource::Env("NONE".to_owned()), None);
+    let events = Events::new(store.clone(), &origin, clock.clone(), keys);
+    let changes = Changes::new(events, store.clone(), clock.clone());
     let collecting = Collecting {
         host: Host::local("host:a".parse().unwrap(), "site".to_owned()),
         store,
         status: status.clone(),
         metrics: Metrics::new(),
+        changes,
         clock,
         chance: Chance::system(),
         blocking: Blocking::OnThreads,

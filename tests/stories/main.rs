@@ -20,5 +20,6 @@ mod meet_odd_dashboards;
 mod operations;
 mod refuse_what_is_wrong;
 mod rotate_keys;
+mod see_what_changed;
 mod show_the_evidence;
 mod site;

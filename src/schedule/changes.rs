@@ -1,0 +1,340 @@
+//! What changes about the sources: one appears, fails, works again, is gone, or its figures come from elsewhere.
+//!
+//! Each change is a leaf, so that an auditor sees where figures came from, also across restarts: what the
+//! ledger said last of each source is kept in the store. Promises: a source that flaps gets a few leaves an
+//! hour; the changes without one are counted in the next. A note names sources and methods, as provenance does,
+//! and nothing that was read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use cms_attest::leaf::LeafKind;
+use cms_spec::reading::{Quantity, Readings};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use crate::clock::Clock;
+use crate::events::{Events, Share};
+use crate::limits::SOURCE_LEAVES_PER_HOUR;
+use crate::status::error_chain;
+use crate::store::{Store, StoreError};
+
+/// Where `meta` holds what the ledger said last of each source.
+const META: &str = "sources";
+
+/// The sources of one agent, as the ledger knows them. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Changes {
+    events: Events,
+    store: Store,
+    clock: Clock,
+    sources: Arc<Mutex<BTreeMap<String, Seen>>>,
+}
+
+/// How a source is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// This host has no such thing.
+    #[default]
+    Absent,
+    /// It gives nothing, and should.
+    Failing,
+    /// It gives readings, or has none to give.
+    Works,
+}
+
+/// One source at one time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Face {
+    state: State,
+    /// Source and method of each quantity.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    origins: BTreeMap<Quantity, BTreeSet<String>>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// What the ledger says.
+    told: Face,
+    now: Face,
+    /// Changes that have no leaf.
+    untold: u64,
+    share: Share,
+    /// The last change, for `status`.
+    words: Option<String>,
+}
+
+impl Changes {
+    /// Knows nothing yet.
+    #[must_use]
+    pub fn new(events: Events, store: Store, clock: Clock) -> Self {
+        Self {
+            events,
+            store,
+            clock,
+            sources: Arc::default(),
+        }
+    }
+
+    /// Reads what the ledger said last, and tells of the sources that are configured no longer.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn begin(&self, names: &[String]) -> Result<(), StoreError> {
+        let mut sources = self.sources.lock().await;
+        let kept = self.store.meta(META).await?;
+        let kept: BTreeMap<String, Face> = kept
+            .and_then(|text| serde_json::from_str(&text).ok())
+            .unwrap_or_default();
+        for (name, face) in kept {
+            if names.contains(&name) {
+                let seen = sources.entry(name).or_default();
+                seen.told = face.clone();
+                seen.now = face;
+            } else if face.state != State::Absent {
+                let note = format!("{name}: not configured any more");
+                self.events.write(LeafKind::Source, &note).await?;
+            }
+        }
+        self.keep(&sources).await
+    }
+
+    /// A source is in this state; answers its last change in words.
+    pub async fn is(&self, name: &str, state: State) -> Option<String> {
+        self.observe(name, |face| face.state = state).await
+    }
+
+    /// A source works and gave these readings; answers its last change in words.
+    pub async fn works(&self, name: &str, readings: &Readings) -> Option<String> {
+        self.observe(name, |face| {
+            face.state = State::Works;
+            for (quantity, origins) in readings.origins() {
+                let spoken = origins
+                    .iter()
+                    .map(|origin| format!("{} ({})", origin.source, origin.method))
+                    .collect();
+                face.origins.insert(quantity, spoken);
+            }
+        })
+        .await
+    }
+
+    async fn observe(&self, name: &str, change: impl FnOnce(&mut Face)) -> Option<String> {
+        let mut sources = self.sources.lock().await;
+        let now_ms = self.clock.boottime_ms();
+        let seen = match sources.get_mut(name) {
+            Some(seen) => seen,
+            None => sources.entry(name.to_owned()).or_default(),
+        };
+        seen.see(change);
+        let Some(note) = seen.note(name, now_ms) else {
+            return seen.words.clone();
+        };
+        match self.events.write(LeafKind::Source, &note).await {
+            Ok(()) => {
+                tracing::info!(source = name, change = note, "a source changed");
+                seen.tell(now_ms);
+                let words = seen.words.clone();
+                if let Err(error) = self.keep(&sources).await {
+                    tracing::debug!(error = %error_chain(&error), "after a restart the change is told again");
+                }
+                words
+            }
+            // The next tick tells it; that the store fails is shown elsewhere.
+            Err(error) => {
+                tracing::debug!(source = name, error = %error_chain(&error), "the change has no leaf yet");
+                seen.words.clone()
+            }
+        }
+    }
+
+    async fn keep(&self, sources: &BTreeMap<String, Seen>) -> Result<(), StoreError> {
+        let told: BTreeMap<&str, &Face> = sources
+            .iter()
+            .map(|(name, seen)| (name.as_str(), &seen.told))
+            .collect();
+        let text = serde_json::to_string(&told).map_err(|error| StoreError::Encode {
+            what: "the state of the sources",
+            found: error.to_string(),
+        })?;
+        self.store.set_meta(META, text).await
+    }
+}
+
+impl Seen {
+    fn see(&mut self, change: impl FnOnce(&mut Face)) {
+        let before = self.now.clone();
+        change(&mut self.now);
+        if self.now != before {
+            self.untold += 1;
+            self.words = self.now.since(&before);
+        }
+    }
+
+    /// What the ledger is to be told now, if anything and if there is room.
+    fn note(&self, name: &str, now_ms: u64) -> Option<String> {
+        if !self.share.has_room(SOURCE_LEAVES_PER_HOUR, now_ms) {
+            return None;
+        }
+        let words = match self.now.since(&self.told) {
+            Some(words) => words,
+            // It is as the ledger says, and was not in between.
+            None if self.untold > 1 => self.now.state.to_string(),
+            None => return None,
+        };
+        let without = self.untold.saturating_sub(1);
+        if without == 0 {
+            return Some(format!("{name}: {words}"));
+        }
+        Some(format!(
+            "{name}: {words}; {without} changes before this one have no leaf"
+        ))
+    }
+
+    fn tell(&mut self, now_ms: u64) {
+        self.told = self.now.clone();
+        self.untold = 0;
+        self.share.take(now_ms);
+    }
+}
+
+impl Face {
+    /// What differs from before, in words. Nothing where a source only says more than before.
+    fn since(&self, before: &Self) -> Option<String> {
+        let state = (self.state != before.state).then(|| match (before.state, self.state) {
+            (State::Absent, State::Works) => "appears".to_owned(),
+            (_, State::Works) => "works again".to_owned(),
+            (_, state) => state.to_string(),
+        });
+        let moved = self.origins.iter().filter_map(|(quantity, now)| {
+            let was = before.origins.get(quantity).filter(|was| *was != now)?;
+            let quantity = serde_json::to_string(quantity).ok()?;
+            let quantity = quantity.trim_matches('"');
+            Some(format!("{quantity} from {}, was {}", list(now), list(was)))
+        });
+        let words: Vec<String> = state.into_iter().chain(moved).collect();
+        (!words.is_empty()).then(|| words.join("; "))
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Absent => "is gone",
+            Self::Failing => "fails",
+            Self::Works => "works",
+        })
+    }
+}
+
+fn list(origins: &BTreeSet<String>) -> String {
+    let origins: Vec<&str> = origins.iter().map(String::as_str).collect();
+    origins.join(" and ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR_MS: u64 = 3_600_000;
+
+    fn seen() -> Seen {
+        let mut seen = Seen::default();
+        seen.see(|face| {
+            face.state = State::Works;
+            speak(face, "rapl");
+        });
+        assert_eq!(seen.note("s", 0).as_deref(), Some("s: appears"));
+        seen.tell(0);
+        seen
+    }
+
+    fn speak(face: &mut Face, source: &str) {
+        let origins = BTreeSet::from([source.to_owned()]);
+        face.origins.insert(Quantity::EnergyUj, origins);
+    }
+
+    #[test]
+    fn a_change_is_told_once_and_in_words() {
+        let mut seen = seen();
+        seen.see(|face| speak(face, "rapl"));
+        assert_eq!(seen.note("s", 1), None, "nothing changed");
+        seen.see(|face| {
+            let origins = BTreeSet::from(["proc".to_owned()]);
+            face.origins.insert(Quantity::CpuBusyMs, origins);
+        });
+        assert_eq!(seen.words, None, "it says more than before");
+        seen.see(|face| speak(face, "model"));
+        let words = "energy_uj from model, was rapl";
+        assert_eq!(seen.words.as_deref(), Some(words));
+        seen.untold = 1;
+        assert_eq!(seen.note("s", 1), Some(format!("s: {words}")));
+        seen.tell(1);
+        seen.see(|face| face.state = State::Failing);
+        assert_eq!(seen.note("s", 2).as_deref(), Some("s: fails"));
+        seen.tell(2);
+        seen.see(|face| face.state = State::Works);
+        assert_eq!(seen.note("s", 3).as_deref(), Some("s: works again"));
+        seen.tell(3);
+        seen.see(|face| face.state = State::Absent);
+        assert_eq!(seen.note("s", HOUR_MS).as_deref(), Some("s: is gone"));
+    }
+
+    #[test]
+    fn a_source_that_flaps_gets_a_few_leaves_an_hour_and_the_rest_is_counted() {
+        let mut seen = seen();
+        let mut leaves = Vec::new();
+        for tick in 1..=700 {
+            let now_ms = tick * 5_000;
+            seen.see(|face| {
+                face.state = match tick % 2 {
+                    0 => State::Works,
+                    _ => State::Failing,
+                }
+            });
+            if let Some(note) = seen.note("s", now_ms) {
+                leaves.push(note);
+                seen.tell(now_ms);
+            }
+        }
+        // With the one that told of its appearance.
+        assert_eq!(leaves.len() + 1, SOURCE_LEAVES_PER_HOUR, "{leaves:?}");
+        // It has calmed down, and the ledger learns how often it changed in between.
+        let later = seen.note("s", 3 * HOUR_MS);
+        let told = "s: works again; 696 changes before this one have no leaf";
+        assert_eq!(later.as_deref(), Some(told));
+        seen.tell(3 * HOUR_MS);
+        assert_eq!(seen.note("s", 3 * HOUR_MS), None);
+    }
+
+    #[test]
+    fn a_source_that_comes_back_with_another_method_says_both() {
+        let mut seen = seen();
+        seen.see(|face| {
+            face.state = State::Failing;
+        });
+        seen.tell(1);
+        seen.see(|face| {
+            face.state = State::Works;
+            speak(face, "model");
+        });
+        assert_eq!(
+            seen.note("s", 2).as_deref(),
+            Some("s: works again; energy_uj from model, was rapl")
+        );
+    }
+
+    #[test]
+    fn what_is_kept_reads_back() {
+        let seen = seen();
+        let text = serde_json::to_string(&seen.told).unwrap();
+        assert_eq!(
+            text,
+            r#"{"state":"works","origins":{"energy_uj":["rapl"]}}"#
+        );
+        let face: Face = serde_json::from_str(&text).unwrap();
+        assert_eq!(face, seen.told);
+    }
+}
