@@ -9,6 +9,7 @@
 mod checked;
 pub mod compute;
 pub mod coverage;
+pub mod exposition;
 pub mod host;
 pub mod storage;
 

@@ -32,6 +32,7 @@ const ALLOWED: [(&str, &[&str]); 4] = [
             "csv",
             "jiff",
             "libc",
+            "memchr",
             "rustix",
             "serde",
             "serde_json",
