@@ -130,6 +130,12 @@ impl Cosigner {
         CosignerKey(NoteKey::new(self.name.clone(), Algorithm::Cosignature, key))
     }
 
+    /// The public half, without a name.
+    #[must_use]
+    pub const fn verifying(&self) -> &VerifyingKey {
+        self.key.verifying()
+    }
+
     /// The key as notes know it.
     pub(crate) fn note_key(&self) -> NoteKey {
         self.published().0

@@ -18,6 +18,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Cosigner;
 use crate::keys::{SigningKey, VerifyingKey};
@@ -123,6 +124,13 @@ impl fmt::Display for Succession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.note)
     }
+}
+
+/// What a dashboard answers who asks how its keys for receipts followed on each other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Successions {
+    /// The notes, the oldest first.
+    pub successions: Vec<String>,
 }
 
 /// The key of an agent's logs under its own name, which is the same for all of them.

@@ -1,12 +1,15 @@
-//! What the command line does on a store, also while a server runs on it: companies and API keys.
+//! What the command line does on a store, also while a server runs on it: companies, API keys, agents that
+//! move, and the key for receipts.
 
 use std::path::Path;
 
+use cms_attest::{AgentId, Succession};
 use cms_spec::CompanyId;
 use jiff::Timestamp;
 
+use crate::cosigner::{self, CosignerError};
 use crate::key::{ApiKey, KeyError, Mode};
-use crate::store::{self, Company, KeyRow, StoreError, open_plain};
+use crate::store::{self, Agent, Company, CosignerRow, KeyRow, StoreError, open_plain};
 
 /// Live keys of one label: the one in use and the one that replaces it, so that rotation pauses nothing.
 const LIVE_KEYS_MAX: i64 = 2;
@@ -103,6 +106,64 @@ pub fn revoke_key(store: &Path, id: &str, now: Timestamp) -> Result<KeyRow, Admi
         .ok_or_else(|| AdminError::KeyUnknown(id.to_owned()))
 }
 
+/// Lets an agent enrol again from another host, once.
+///
+/// # Errors
+/// When there is no such agent, or the store fails.
+pub fn move_agent(store: &Path, id: &AgentId) -> Result<Agent, AdminError> {
+    store::move_agent(&open_plain(store)?, id)?.ok_or_else(|| AdminError::AgentUnknown(id.clone()))
+}
+
+/// The keys for receipts, the first first.
+///
+/// # Errors
+/// When the store fails.
+pub fn cosigners(store: &Path) -> Result<Vec<CosignerRow>, AdminError> {
+    Ok(store::cosigners(&open_plain(store)?)?)
+}
+
+/// Makes a new key for receipts. A dashboard at work signs with it from the next head on, and with the one
+/// before beside it for 30 days. `authority` names them where the dashboard has never started.
+///
+/// # Errors
+/// When the key cannot be made or written, or the store fails.
+pub fn rotate_cosigner(
+    store: &Path,
+    authority: &str,
+    now: Timestamp,
+) -> Result<CosignerRow, AdminError> {
+    let mut db = open_plain(store)?;
+    let known = match store::cosigners(&db)? {
+        rows if rows.is_empty() => {
+            let first = cosigner::load(store, authority)?;
+            store::name_cosigners(&db, authority, first.verifying(), now)?;
+            store::cosigners(&db)?
+        }
+        rows => rows,
+    };
+    let newest = known.last().ok_or(AdminError::CosignerRotated)?;
+    let (name, number) = (newest.name.clone(), newest.number + 1);
+    let old = cosigner::published(store, &name, newest)?;
+    let new = cosigner::load_or_make(store, &name, number)?;
+    let succession = Succession::of_cosigners(&old, &new, now).map_err(CosignerError::from)?;
+    let row = CosignerRow {
+        number,
+        name,
+        key: *new.verifying(),
+        since: now,
+        until: None,
+        succession: Some(succession.to_string()),
+    };
+    let until = now
+        .saturating_add(cosigner::OVERLAP)
+        .unwrap_or(Timestamp::MAX);
+    if store::add_cosigner(&mut db, &row, until)? {
+        Ok(row)
+    } else {
+        Err(AdminError::CosignerRotated)
+    }
+}
+
 fn check_name(name: &str) -> Result<(), AdminError> {
     let right = (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control);
     right
@@ -113,12 +174,21 @@ fn check_name(name: &str) -> Result<(), AdminError> {
 /// Why the command line could not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
+    /// No such agent.
+    #[error("there is no agent {0}; the company's page shows the ids")]
+    AgentUnknown(AgentId),
     /// The id is taken.
     #[error("there is a company {0} already; choose another id")]
     CompanyTaken(CompanyId),
     /// No such company.
     #[error("there is no company {0}; add it with `dashboard company add`")]
     CompanyUnknown(CompanyId),
+    /// A key for receipts cannot be made or used.
+    #[error("cannot rotate the key for receipts")]
+    Cosigner(#[from] CosignerError),
+    /// Two rotations at once.
+    #[error("another rotation came first; look at `dashboard cosigner list`")]
+    CosignerRotated,
     /// No key could be made.
     #[error("cannot make a key")]
     Key(#[from] KeyError),

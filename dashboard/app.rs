@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::clock::Clock;
+use crate::cosigner::Cosigners;
 use crate::rate::Buckets;
 use crate::refused::Refused;
 use crate::standing::Standing;
@@ -36,7 +37,7 @@ struct Inner {
     store: Store,
     clock: Clock,
     authority: String,
-    cosigner: Cosigner,
+    cosigners: Cosigners,
     checkpoint_buckets: Buckets,
     buckets: Buckets,
     bodies: Semaphore,
@@ -51,11 +52,21 @@ impl App {
     /// A dashboard over a store, known to agents as `authority`, whose receipts `cosigner` signs.
     #[must_use]
     pub fn new(store: Store, clock: Clock, authority: String, cosigner: Cosigner) -> Self {
+        Self::with_cosigners(store, clock, authority, Cosigners::new(cosigner, None))
+    }
+
+    /// The same where the key for receipts may be rotated.
+    pub(crate) fn with_cosigners(
+        store: Store,
+        clock: Clock,
+        authority: String,
+        cosigners: Cosigners,
+    ) -> Self {
         Self(Arc::new(Inner {
             store,
             clock,
             authority,
-            cosigner,
+            cosigners,
             checkpoint_buckets: Buckets::new(CHECKPOINTS_BURST, CHECKPOINTS_PER_SECOND),
             buckets: Buckets::default(),
             bodies: Semaphore::new(BODIES_MAX),
@@ -85,8 +96,13 @@ impl App {
     }
 
     /// What signs receipts.
-    pub(crate) fn cosigner(&self) -> &Cosigner {
-        &self.0.cosigner
+    pub(crate) fn cosigners(&self) -> &Cosigners {
+        &self.0.cosigners
+    }
+
+    /// The keys that sign receipts now, the one in use first.
+    pub(crate) async fn signing(&self) -> Result<Vec<Arc<Cosigner>>, Refused> {
+        Ok(self.0.cosigners.signing(self.store(), self.now()).await?)
     }
 
     /// How many checkpoints each agent may offer; apart from those of API keys, so that neither displaces the other.
@@ -143,6 +159,9 @@ impl App {
         };
         if let Refused::Store(error) = &refused {
             tracing::error!(error = %chain(error), "the store failed a request");
+        }
+        if let Refused::Cosigner(error) = &refused {
+            tracing::error!(error = %chain(error), "a receipt could not be signed");
         }
         let status =
             StatusCode::from_u16(refused.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

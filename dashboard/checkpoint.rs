@@ -4,13 +4,16 @@
 //! each log at most one history is; two heads that contradict each other are both kept. Refuses: to say that
 //! the leaves under a head are known here.
 
+use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use cms_attest::add_checkpoint::{
     AddCheckpoint, REQUEST_BYTES_MAX, SIZE_MEDIA_TYPE, Unfit, size_answer,
 };
-use cms_attest::{AgentId, Checkpoint};
+use cms_attest::request::Standing;
+use cms_attest::succession::Successions;
+use cms_attest::{AgentId, Checkpoint, VerifyingKey};
 
 use crate::api::Id;
 use crate::app::App;
@@ -23,13 +26,24 @@ pub(crate) async fn add(State(app): State<App>, Id(id): Id, request: Request) ->
     app.answer(cosign(&app, &id, request).await)
 }
 
-/// `GET /api/v1/keys`: what verifies receipts, one key a line.
-pub(crate) async fn keys(State(app): State<App>) -> String {
-    format!("{}\n", app.cosigner().published())
+/// `GET /api/v1/keys`: what verifies receipts that are made now, one key a line, the one in use first.
+pub(crate) async fn keys(State(app): State<App>) -> Response {
+    let signing = app.signing().await;
+    app.answer(signing.map(|keys| {
+        let lines = keys.iter().map(|key| format!("{}\n", key.published()));
+        lines.collect::<String>().into_response()
+    }))
+}
+
+/// `GET /api/v1/keys/successions`: how each key handed over to the next, the oldest first.
+pub(crate) async fn successions(State(app): State<App>) -> Response {
+    let notes = app.cosigners().successions(app.store()).await;
+    let answer = notes.map(|successions| Json(Successions { successions }).into_response());
+    app.answer(answer.map_err(Refused::from))
 }
 
 async fn cosign(app: &App, id: &str, request: Request) -> Result<Response, Refused> {
-    let unknown = || Refused::AgentUnknown(id.chars().take(ID_CHARS_SHOWN).collect());
+    let unknown = || Refused::agent_unknown(id);
     let id: AgentId = id.parse().map_err(|_| unknown())?;
     let agent = app.store().agent(id).await?.ok_or_else(unknown)?;
     if agent.revoked_at.is_some() {
@@ -39,14 +53,24 @@ async fn cosign(app: &App, id: &str, request: Request) -> Result<Response, Refus
     let malformed = |why: &dyn std::fmt::Display| Refused::CheckpointMalformed(why.to_string());
     let text = String::from_utf8(bytes).map_err(|_| malformed(&"it is not text"))?;
     let offer: AddCheckpoint = text.parse().map_err(|error| malformed(&error))?;
-    let opened = Checkpoint::open(&offer.note, &agent.log_key);
-    let checkpoint = opened.map_err(|error| {
+    let known = app.store().log_keys(&agent, app.now()).await?;
+    let keys: Vec<VerifyingKey> = known.iter().map(|known| known.key).collect();
+    let opened = Checkpoint::open_any(&offer.note, &keys);
+    let (checkpoint, signers) = opened.map_err(|error| {
         if error.is_about_the_signature() {
             Refused::CheckpointUnsigned
         } else {
             malformed(&error)
         }
     })?;
+    let signed_as = |standing| {
+        let mut standings = signers.iter().filter_map(|place| known.get(*place));
+        standings.any(|known| known.standing == standing)
+    };
+    let by_key_in_use = signed_as(Standing::Current);
+    if !by_key_in_use && !signed_as(Standing::Retiring) {
+        return Err(Refused::LogKeyRetired);
+    }
     // After the signature: whoever only knows the id cannot use up what the agent may ask for.
     let now = app.now();
     app.checkpoint_buckets()
@@ -56,8 +80,17 @@ async fn cosign(app: &App, id: &str, request: Request) -> Result<Response, Refus
     if *origin.company() != agent.company || *origin.agent_id() != agent.id {
         return Err(Refused::OtherOrigin(origin.to_string()));
     }
-    let unfit = match app.store().hold(offer, checkpoint.clone(), now).await? {
-        Held::Cosigned => return Ok(app.cosigner().cosign(&checkpoint, now).into_response()),
+    // Before the head is held: what cannot be signed must not be taken.
+    let signing = app.signing().await?;
+    let held = app
+        .store()
+        .hold(offer, checkpoint.clone(), by_key_in_use, now)
+        .await?;
+    let unfit = match held {
+        Held::Cosigned => {
+            let lines = signing.iter().map(|key| key.cosign(&checkpoint, now));
+            return Ok(lines.collect::<String>().into_response());
+        }
         Held::EpochsMany => return Err(Refused::EpochsMany),
         Held::Unfit(unfit) => unfit,
     };
@@ -81,6 +114,3 @@ async fn cosign(app: &App, id: &str, request: Request) -> Result<Response, Refus
         Unfit::Proof | Unfit::Smaller => Err(malformed(&unfit)),
     }
 }
-
-/// Of a path that names no agent, as much as an id has.
-const ID_CHARS_SHOWN: usize = 36;

@@ -1,30 +1,154 @@
-//! The key that cosigns checkpoints: made at the first start, kept beside the database, never replaced.
+//! The keys that cosign checkpoints: the first is made at the first start, the others by rotation.
 //!
-//! Its name is the dashboard's authority. Promises: the file is whole or not there, and nobody else's to read;
-//! of two dashboards that start at once on one store, both take the same key.
+//! Their name is the dashboard's authority, their seeds are files beside the database, which knows their order.
+//! Promises: a file is whole or not there, and nobody else's to read; of two dashboards that start at once on
+//! one store, both take the same key; a key that is rotated in signs from the next head on, without a restart,
+//! and the one before beside it for [`OVERLAP`].
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::rand;
 use cms_attest::Cosigner;
 use cms_attest::keys::{KEY_BYTES, KeyError, SigningKey};
 use cms_attest::note::NoteError;
+use cms_attest::succession::{SUCCESSIONS_MAX, SuccessionError};
+use jiff::{SignedDuration, Timestamp};
 use zeroize::Zeroizing;
 
-/// The seed's file inside the store directory: 32 bytes and nothing else.
+use crate::store::{CosignerRow, Store, StoreError};
+
+/// The first seed's file inside the store directory: 32 bytes and nothing else.
 const FILE: &str = "cosigner.seed";
+/// How long a key signs beside its successor. Agents follow a succession by themselves; other witnesses, and
+/// whoever has written the key down, need a person and some notice.
+pub(crate) const OVERLAP: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 type Seed = Zeroizing<[u8; KEY_BYTES]>;
 
-/// Reads the key of this store, or makes it.
+/// The dashboard's keys for receipts.
+pub(crate) struct Cosigners {
+    first: Arc<Cosigner>,
+    /// Where the seeds of later ones are; nothing for a dashboard that keeps no files of its own.
+    directory: Option<PathBuf>,
+    loaded: Mutex<Vec<(u32, Arc<Cosigner>)>>,
+}
+
+impl Cosigners {
+    /// A dashboard whose one key is this, until the store knows of others.
+    pub(crate) fn new(first: Cosigner, directory: Option<PathBuf>) -> Self {
+        Self {
+            first: Arc::new(first),
+            directory,
+            loaded: Mutex::default(),
+        }
+    }
+
+    /// The keys that sign now: the one in use first, then those that sign beside it.
+    pub(crate) async fn signing(
+        &self,
+        store: &Store,
+        now: Timestamp,
+    ) -> Result<Vec<Arc<Cosigner>>, CosignerError> {
+        let rows = store.cosigners().await?;
+        let mut keys = Vec::new();
+        for row in rows.iter().rev() {
+            if row.until.is_none_or(|until| now < until) {
+                keys.push(self.of(row)?);
+            }
+        }
+        if keys.is_empty() {
+            keys.push(Arc::clone(&self.first));
+        }
+        Ok(keys)
+    }
+
+    /// How each key handed over to the next, the oldest first.
+    pub(crate) async fn successions(&self, store: &Store) -> Result<Vec<String>, CosignerError> {
+        let rows = store.cosigners().await?;
+        let all: Vec<String> = rows.into_iter().filter_map(|row| row.succession).collect();
+        let skipped = all.len().saturating_sub(SUCCESSIONS_MAX);
+        Ok(all.into_iter().skip(skipped).collect())
+    }
+
+    fn of(&self, row: &CosignerRow) -> Result<Arc<Cosigner>, CosignerError> {
+        if row.number == 1 {
+            return Ok(Arc::clone(&self.first));
+        }
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, key)) = loaded.iter().find(|(number, _)| *number == row.number) {
+            return Ok(Arc::clone(key));
+        }
+        let path = file(
+            self.directory.as_deref().unwrap_or(Path::new("")),
+            row.number,
+        );
+        let seed = read(&path)?.ok_or_else(|| CosignerError::Read {
+            path: path.clone(),
+            source: io::ErrorKind::NotFound.into(),
+        })?;
+        let name = self.first.published().name().clone();
+        let key = Cosigner::new(name, SigningKey::from_seed(&seed)?);
+        if key.verifying() != &row.key {
+            return Err(CosignerError::Other { path });
+        }
+        let key = Arc::new(key);
+        loaded.push((row.number, Arc::clone(&key)));
+        Ok(key)
+    }
+}
+
+/// Reads the private half of a key that was published. It makes none.
+///
+/// # Errors
+/// When the file cannot be read, or holds another key.
+pub(crate) fn published(
+    store: &Path,
+    authority: &str,
+    row: &CosignerRow,
+) -> Result<Cosigner, CosignerError> {
+    let path = file(store, row.number);
+    let seed = read(&path)?.ok_or_else(|| CosignerError::Read {
+        path: path.clone(),
+        source: io::ErrorKind::NotFound.into(),
+    })?;
+    let key = Cosigner::new(authority.parse()?, SigningKey::from_seed(&seed)?);
+    if *key.verifying() == row.key {
+        Ok(key)
+    } else {
+        Err(CosignerError::Other { path })
+    }
+}
+
+fn file(directory: &Path, number: u32) -> PathBuf {
+    if number == 1 {
+        directory.join(FILE)
+    } else {
+        directory.join(format!("cosigner-{number}.seed"))
+    }
+}
+
+/// Reads the first key of this store, or makes it.
 ///
 /// # Errors
 /// When the file can be neither read nor made, or holds no key.
 pub(crate) fn load(store: &Path, authority: &str) -> Result<Cosigner, CosignerError> {
-    let path = store.join(FILE);
+    load_or_make(store, authority, 1)
+}
+
+/// Reads a key of this store, or makes it. One that a broken rotation has left was never used, and serves.
+///
+/// # Errors
+/// When the file can be neither read nor made, or holds no key.
+pub(crate) fn load_or_make(
+    store: &Path,
+    authority: &str,
+    number: u32,
+) -> Result<Cosigner, CosignerError> {
+    let path = file(store, number);
     let seed = match read(&path)? {
         Some(seed) => seed,
         None => make(&path)?,
@@ -116,6 +240,18 @@ pub enum CosignerError {
     /// No random numbers.
     #[error("the system gave no random numbers for the key of receipts: start again")]
     Random,
+    /// The file holds another key than the one that the store names.
+    #[error("{} holds another key than was published: restore it from a backup", path.display())]
+    Other {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The store failed.
+    #[error("cannot read which keys sign receipts")]
+    Store(#[from] StoreError),
+    /// The keys cannot follow on each other.
+    #[error("the new key for receipts cannot follow the old one")]
+    Succession(#[from] SuccessionError),
     /// The file cannot be read.
     #[error("cannot read {}; give it to the user that the dashboard runs as", path.display())]
     Read {

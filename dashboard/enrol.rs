@@ -7,12 +7,12 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use cms_attest::Incoming;
 use cms_attest::enrol::{
     Challenge, ChallengeAnswer, ENROL_BODY_BYTES_MAX, EnrolAnswer, VerifiedEnrolment,
     verify_enrolment,
 };
 use cms_attest::leaf::Word;
+use cms_attest::{Incoming, Refusal};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::app::App;
@@ -95,13 +95,26 @@ async fn take_in(app: &App, request: Request) -> Result<Response, Refused> {
     let challenge = verified.challenge().as_str().to_owned();
     let agent = match app.store().enrol(challenge, new, now).await? {
         Enrolled::ChallengeUnknown => return Err(Refused::ChallengeUnknown),
-        Enrolled::Cloned | Enrolled::WrongCompany => return Err(Refused::ClonedIdentity),
+        Enrolled::Cloned | Enrolled::WrongCompany => {
+            tracing::error!(
+                company = %key.company,
+                agent = %asked.agent_id,
+                "a host that this agent did not enrol from shows its keys: a copy of its identity; the agent goes on"
+            );
+            return Err(Refused::ClonedIdentity);
+        }
+        Enrolled::KeyRetired => {
+            let key_id = asked.request_key.key().key_id();
+            return Err(Refusal::KeyRetired { key_id }.into());
+        }
         Enrolled::OtherId => return Err(Refused::OtherAgentId),
         Enrolled::OtherLogKey => return Err(Refused::OtherLogKey),
         Enrolled::Revoked => return Err(Refused::AgentRevoked),
         Enrolled::Done(agent) => *agent,
     };
     tracing::info!(company = %agent.company, agent = %agent.id, "an agent is enrolled");
+    let signing = app.signing().await?;
+    let cosigner = signing.first().map(|key| key.published().to_string());
     let api_key_id: Word = key
         .id
         .parse()
@@ -109,7 +122,7 @@ async fn take_in(app: &App, request: Request) -> Result<Response, Refused> {
     Ok(Json(EnrolAnswer {
         agent_id: agent.id,
         api_key_id,
-        cosigner: Some(app.cosigner().published().to_string()),
+        cosigner,
         server_time: now,
     })
     .into_response())

@@ -5,13 +5,15 @@
 //! Promises: the answer `accepted` is sent after the row is on the disk, and the same submission again gets
 //! the same answer.
 
+use std::cell::RefCell;
+
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
 use cms_attest::answer::{AcceptedStatus, Detail};
-use cms_attest::request::{SIGNATURE_WINDOW_S, verify};
+use cms_attest::request::{SIGNATURE_WINDOW_S, verify_known};
 use cms_attest::{Accepted, Incoming, KeyId, Refusal, Verified};
 use cms_spec::payload::{AgentInfo, Delivery, Envelope};
 use cms_spec::plausible::{self, Severity};
@@ -23,7 +25,7 @@ use crate::app::App;
 use crate::enrol::values;
 use crate::key::Mode;
 use crate::refused::Refused;
-use crate::store::{Accepting, Agent, KeyRow, NewSubmission, Packed, StoreError, Stored};
+use crate::store::{Accepting, Agent, KeyRow, NewSubmission, Packed, Signer, StoreError, Stored};
 use crate::{auth, body};
 
 /// A live submission is at most this old (specification, section X).
@@ -174,20 +176,28 @@ impl Asked {
             headers: &headers,
             body: &self.body,
         };
-        let found = std::cell::RefCell::new(Ok(None));
+        let found = RefCell::new(Vec::new());
         let lookup = |key: &KeyId| {
-            let read = Handle::current().block_on(self.app.store().agent_by_key(key.clone()));
-            let verifying = match &read {
-                Ok(Some(agent)) => Some(agent.request_key),
-                _ => None,
-            };
-            *found.borrow_mut() = read;
-            verifying
+            let read = Handle::current().block_on(self.app.store().signer(key.clone(), self.now));
+            let known = read.as_ref().ok().and_then(Option::as_ref).map(|s| s.known);
+            found.borrow_mut().push(read);
+            known
         };
-        let result = verify(&incoming, self.app.authority(), self.now, &lookup);
-        let agent = found.into_inner()?;
+        let result = verify_known(&incoming, self.app.authority(), self.now, &lookup);
+        let read: Result<Vec<_>, StoreError> = found.into_inner().into_iter().collect();
+        let signers: Vec<Signer> = read?.into_iter().flatten().collect();
         let verified = result?;
-        let agent = agent.ok_or(StoreError::Unconfirmed)?;
+        let signer = signer_of(&signers, verified.key_id())?;
+        let agent = signer.agent.clone();
+        if let Some(beside) = verified.beside() {
+            let other = &signer_of(&signers, beside)?.agent.id;
+            if *other != agent.id {
+                return Err(Refused::AgentMismatch {
+                    signer: other.to_string(),
+                    named: agent.id.to_string(),
+                });
+            }
+        }
         if agent.revoked_at.is_some() {
             return Err(Refused::AgentRevoked);
         }
@@ -203,6 +213,14 @@ impl Asked {
                 signer: agent.id.to_string(),
                 named: named.to_string(),
             });
+        }
+        if signer.replaces {
+            // The agent has its new key in use: a thief of the old one cannot speak for it any more.
+            let retired = self
+                .app
+                .store()
+                .retire_request_keys(agent.id.clone(), self.now);
+            Handle::current().block_on(retired)?;
         }
         Ok((verified, agent))
     }
@@ -284,6 +302,13 @@ impl Asked {
             body: Packed::new(&body)?,
         })
     }
+}
+
+/// Of the keys that were looked up, the one with this name.
+fn signer_of<'a>(signers: &'a [Signer], key: &KeyId) -> Result<&'a Signer, StoreError> {
+    let mut all = signers.iter();
+    all.find(|signer| signer.known.key.key_id() == *key)
+        .ok_or(StoreError::Unconfirmed)
 }
 
 /// Reads the body; a refusal names the field by its path.

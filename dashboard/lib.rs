@@ -22,6 +22,7 @@ pub mod key;
 mod page;
 mod rate;
 mod refused;
+mod rotate;
 mod router;
 mod serve;
 mod standing;

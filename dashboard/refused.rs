@@ -6,10 +6,14 @@ use cms_attest::{Digest, Problem, Refusal};
 use cms_spec::{Category, CompanyId};
 use jiff::Timestamp;
 
+use crate::cosigner::CosignerError;
 use crate::store::StoreError;
 
 /// Seconds after which a request that met a busy store may come again.
 const RETRY_BUSY_S: u32 = 5;
+
+/// Characters of an agent's id.
+const ID_CHARS_SHOWN: usize = 36;
 
 /// Why a request is not served.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +46,8 @@ pub(crate) enum Refused {
     CheckpointMalformed(String),
     #[error("the checkpoint is not signed by the ledger key that this agent enrolled with")]
     CheckpointUnsigned,
+    #[error("receipts cannot be signed now")]
+    Cosigner(#[from] CosignerError),
     #[error("the body does not decompress")]
     CompressionMalformed,
     #[error("the request took too long to arrive")]
@@ -66,6 +72,8 @@ pub(crate) enum Refused {
     Implausible(Vec<Detail>),
     #[error("a field is missing: {}", .0.field)]
     Incomplete(Detail),
+    #[error("another key has taken the place of the ledger key that signed this head")]
+    LogKeyRetired,
     #[error("a field cannot be read: {}", .0.field)]
     Malformed(Detail),
     #[error("only {0} is served here")]
@@ -103,6 +111,11 @@ pub(crate) enum Refused {
 }
 
 impl Refused {
+    /// No agent has this id; of a path that names none, as much is said as an id has.
+    pub(crate) fn agent_unknown(id: &str) -> Self {
+        Self::AgentUnknown(id.chars().take(ID_CHARS_SHOWN).collect())
+    }
+
     /// The HTTP status.
     pub(crate) fn status(&self) -> u16 {
         match self {
@@ -119,6 +132,7 @@ impl Refused {
             | Self::AgentRevoked
             | Self::CheckpointUnsigned
             | Self::EpochsMany
+            | Self::LogKeyRetired
             | Self::OtherCompany { .. }
             | Self::OtherOrigin(_) => 403,
             Self::AgentUnknown(_) | Self::CompanyUnknown(_) | Self::NotFound(_) => 404,
@@ -139,7 +153,7 @@ impl Refused {
             | Self::Stale { .. }
             | Self::TooOld { .. } => 422,
             Self::ChallengesOpen | Self::RateLimited { .. } => 429,
-            Self::Deadline | Self::Random | Self::Store(_) => 503,
+            Self::Cosigner(_) | Self::Deadline | Self::Random | Self::Store(_) => 503,
         }
     }
 
@@ -161,6 +175,7 @@ impl Refused {
             Self::ClonedIdentity => "cloned_identity",
             Self::CompanyUnknown(_) => "company_unknown",
             Self::CompressionMalformed => "compression_malformed",
+            Self::Cosigner(_) => "cosigner_failed",
             Self::Deadline => "deadline",
             Self::EncodingUnsupported(_) => "encoding_unsupported",
             Self::EpochsMany => "epochs_many",
@@ -168,6 +183,7 @@ impl Refused {
             Self::FromTheFuture { .. } => "from_the_future",
             Self::Implausible(_) => "implausible",
             Self::Incomplete(_) => "incomplete",
+            Self::LogKeyRetired => "log_key_retired",
             Self::Malformed(_) => "malformed",
             Self::MediaTypeUnsupported(_) => "media_type_unsupported",
             Self::MethodNotAllowed(_) => "method_not_allowed",
@@ -216,7 +232,7 @@ impl Refused {
             }
             Self::CheckpointUnsigned => "sign with the ledger key that this agent enrolled with",
             Self::ClonedIdentity => {
-                "if this host is a copy, stop its agent, remove its store with the copied identity, and start it again"
+                "if this host is a copy, stop its agent, run `cms-telemetry-agent key rotate --reset-identity` there, and start it again; if the agent has moved here, run `dashboard agent move` with its id at the dashboard"
             }
             Self::CompanyUnknown(_) => "check the id; `dashboard company list` shows all",
             Self::CompressionMalformed => "send one whole zstd frame, or no Content-Encoding",
@@ -232,6 +248,7 @@ impl Refused {
             Self::FromTheFuture { .. } => "set the clock of the agent's host",
             Self::Implausible(_) => "correct what `details` lists; the agent's log has the readings",
             Self::Incomplete(_) => "send every field that the specification, section II, shows",
+            Self::LogKeyRetired => "sign with the key that took its place; if this agent was put back to an older state, run `key rotate --reset-identity`",
             Self::Malformed(_) => "write the field as the specification, section II, shows it",
             Self::MediaTypeUnsupported(_) => "send Content-Type: application/json",
             Self::NotFound(_) => "check the path; telemetry goes to /api/v1/telemetry/ and a category",
@@ -243,7 +260,7 @@ impl Refused {
             Self::Replayed => "sign a retry again, with its own nonce; nothing was lost",
             Self::Signature(refusal) => refusal.next_step(),
             Self::Stale { .. } => "send it as backfill: with CMS-Delivery: backfill, signed",
-            Self::Random | Self::Store(_) => "send it again; it was not accepted",
+            Self::Cosigner(_) | Self::Random | Self::Store(_) => "send it again; it was not accepted",
             Self::TooOld { .. } => "leave it; the agent keeps its own record",
             Self::MethodNotAllowed(_) | Self::RateLimited { .. } | Self::TooLarge { .. } => "",
         }
@@ -254,9 +271,11 @@ impl Refused {
     pub(crate) fn retry_after_s(&self) -> Option<u32> {
         match self {
             Self::RateLimited { wait_s } => Some(*wait_s),
-            Self::ChallengesOpen | Self::Deadline | Self::Random | Self::Store(_) => {
-                Some(RETRY_BUSY_S)
-            }
+            Self::ChallengesOpen
+            | Self::Cosigner(_)
+            | Self::Deadline
+            | Self::Random
+            | Self::Store(_) => Some(RETRY_BUSY_S),
             _ => None,
         }
     }

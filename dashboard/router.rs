@@ -12,7 +12,7 @@ use cms_attest::enrol::{CHALLENGE_PATH, ENROL_PATH};
 
 use crate::app::App;
 use crate::refused::Refused;
-use crate::{api, checkpoint, enrol, ingest, page};
+use crate::{api, checkpoint, enrol, ingest, page, rotate};
 
 /// From the head of a request to its answer. An agent gives up at about the same time.
 const REQUEST_MAX: Duration = Duration::from_secs(30);
@@ -35,7 +35,9 @@ pub fn router(app: App) -> Router {
         .route(CHALLENGE_PATH, post(enrol::challenge))
         .route(ENROL_PATH, post(enrol::enrol))
         .route("/api/v1/agents/{id}/checkpoint", post(checkpoint::add))
+        .route("/api/v1/agents/{id}/rotate", post(rotate::rotate))
         .route("/api/v1/keys", get(checkpoint::keys))
+        .route("/api/v1/keys/successions", get(checkpoint::successions))
         .route("/api/v1/telemetry/{category}", post(ingest::submit))
         .route("/api/v1/company/{id}/status", get(api::status))
         .route("/api/v1/company/{id}/metrics/current", get(api::current))

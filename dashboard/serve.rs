@@ -13,10 +13,10 @@ use crate::app::{App, chain};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::connections::{Bounded, CONNECTIONS_MAX};
-use crate::cosigner::{self, CosignerError};
+use crate::cosigner::{self, CosignerError, Cosigners};
 use crate::evaluate;
 use crate::router::router;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, name_cosigners, open_plain};
 use crate::tls::{TlsError, server_config};
 
 /// A TLS handshake is four messages; whoever needs longer is not an agent.
@@ -140,8 +140,11 @@ impl Server {
 pub fn open(store: &Path, clock: Clock, authority: String) -> Result<App, ServeError> {
     // The store first: it makes the directory.
     let opened = Store::open(store)?;
-    let cosigner = cosigner::load(store, &authority)?;
-    Ok(App::new(opened, clock, authority, cosigner))
+    let first = cosigner::load(store, &authority)?;
+    let db = open_plain(store)?;
+    name_cosigners(&db, &authority, first.verifying(), clock())?;
+    let cosigners = Cosigners::new(first, Some(store.to_owned()));
+    Ok(App::with_cosigners(opened, clock, authority, cosigners))
 }
 
 /// Binds and serves in one step, for who needs no address before.

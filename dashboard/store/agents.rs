@@ -1,15 +1,19 @@
 //! Enrolled agents, the challenges they answer and the nonces they have used.
 
+use cms_attest::request::Standing;
 use cms_attest::{AgentId, KeyId, VerifyingKey};
 use cms_spec::CompanyId;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::companies::company_id;
+use super::keys::{live_log_keys, signer};
 use super::{Store, StoreError, at, ms};
 
 /// Challenges that a company may have open: an agent needs one, a fleet's first start many.
 const CHALLENGES_MAX: i64 = 4096;
+/// In the place of a fingerprint: the next enrolment brings the new one. No agent sends an empty one.
+const MOVED: &str = "";
 
 /// An enrolled agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +26,7 @@ pub struct Agent {
     pub request_key: VerifyingKey,
     /// What verifies its ledger's checkpoints.
     pub log_key: VerifyingKey,
-    /// The salted fingerprint of its host.
+    /// The salted fingerprint of its host; empty while it may come from another one.
     pub fingerprint: String,
     /// Its version, as it said when it enrolled.
     pub version: String,
@@ -60,6 +64,8 @@ pub enum Enrolled {
     ChallengeUnknown,
     /// The request key is another host's.
     Cloned,
+    /// Another key has taken the place of the request key.
+    KeyRetired,
     /// The id is another key's, or the key another id's.
     OtherId,
     /// The request key is known with another ledger key.
@@ -101,15 +107,14 @@ impl Store {
         now: Timestamp,
     ) -> Result<Enrolled, StoreError> {
         self.write(move |db| {
-            let taken = db.execute(
-                "DELETE FROM challenge WHERE text = ?1 AND company = ?2 AND expires_ms > ?3",
-                params![challenge, new.company.as_str(), ms(now)],
-            )?;
-            if taken == 0 {
+            if !take_challenge(db, &challenge, &new.company, now)? {
                 return Ok(Enrolled::ChallengeUnknown);
             }
-            if let Some(known) = agent_by_key(db, &new.request_key.key_id())? {
-                return meet(db, known, new);
+            if let Some(known) = signer(db, &new.request_key.key_id(), now)? {
+                if known.known.standing == Standing::Retired {
+                    return Ok(Enrolled::KeyRetired);
+                }
+                return meet(db, known.agent, new, now);
             }
             if id_is_taken(db, &new.id)? {
                 return Ok(Enrolled::OtherId);
@@ -124,18 +129,7 @@ impl Store {
 
     /// The agent with this id.
     pub(crate) async fn agent(&self, id: AgentId) -> Result<Option<Agent>, StoreError> {
-        self.read(move |db| {
-            let sql = format!("SELECT {COLUMNS} FROM agent WHERE id = ?1");
-            let mut find = db.prepare_cached(&sql)?;
-            let found = find.query_row([id.as_str()], raw).optional()?;
-            found.map(RawAgent::checked).transpose()
-        })
-        .await
-    }
-
-    /// The agent whose request key has this name.
-    pub(crate) async fn agent_by_key(&self, key: KeyId) -> Result<Option<Agent>, StoreError> {
-        self.read(move |db| agent_by_key(db, &key)).await
+        self.read(move |db| agent_by_id(db, &id)).await
     }
 
     /// A company's agents, in the order of enrolment.
@@ -149,6 +143,30 @@ impl Store {
         })
         .await
     }
+}
+
+/// Takes a challenge of this company; false when it is not open. It serves once.
+pub(super) fn take_challenge(
+    db: &Connection,
+    challenge: &str,
+    company: &CompanyId,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let taken = db.execute(
+        "DELETE FROM challenge WHERE text = ?1 AND company = ?2 AND expires_ms > ?3",
+        params![challenge, company.as_str(), ms(now)],
+    )?;
+    Ok(taken == 1)
+}
+
+/// Lets an agent enrol again from another host, once: its fingerprint is forgotten. Nothing when there is no
+/// such agent.
+pub(crate) fn move_agent(db: &Connection, id: &AgentId) -> Result<Option<Agent>, StoreError> {
+    db.execute(
+        "UPDATE agent SET fingerprint = ?2 WHERE id = ?1",
+        params![id.as_str(), MOVED],
+    )?;
+    agent_by_id(db, id)
 }
 
 /// Spends a nonce; false when it was spent before.
@@ -176,27 +194,33 @@ pub(super) fn nonce_is_spent(
 }
 
 /// A known key enrols again: fine from the same host with the same keys, and from nowhere else.
-fn meet(db: &Connection, known: Agent, new: NewAgent) -> Result<Enrolled, StoreError> {
+fn meet(
+    db: &Connection,
+    known: Agent,
+    new: NewAgent,
+    now: Timestamp,
+) -> Result<Enrolled, StoreError> {
     if known.company != new.company {
         return Ok(Enrolled::WrongCompany);
     }
-    if known.fingerprint != new.fingerprint {
+    if known.fingerprint != new.fingerprint && known.fingerprint != MOVED {
         return Ok(Enrolled::Cloned);
     }
     if known.id != new.id {
         return Ok(Enrolled::OtherId);
     }
-    if known.log_key != new.log_key {
+    if !live_log_keys(db, &known, now)?.contains(&new.log_key) {
         return Ok(Enrolled::OtherLogKey);
     }
     if known.revoked_at.is_some() {
         return Ok(Enrolled::Revoked);
     }
     db.execute(
-        "UPDATE agent SET version = ?2, site = ?3 WHERE id = ?1",
-        params![known.id.to_string(), new.version, new.site],
+        "UPDATE agent SET fingerprint = ?2, version = ?3, site = ?4 WHERE id = ?1",
+        params![known.id.to_string(), new.fingerprint, new.version, new.site],
     )?;
     Ok(Enrolled::Done(Box::new(Agent {
+        fingerprint: new.fingerprint,
         version: new.version,
         site: new.site,
         ..known
@@ -228,7 +252,15 @@ fn insert(db: &Connection, new: &NewAgent, now: Timestamp) -> Result<(), StoreEr
     Ok(())
 }
 
-fn agent_by_key(db: &Connection, key: &KeyId) -> Result<Option<Agent>, StoreError> {
+pub(super) fn agent_by_id(db: &Connection, id: &AgentId) -> Result<Option<Agent>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM agent WHERE id = ?1");
+    let mut find = db.prepare_cached(&sql)?;
+    let found = find.query_row([id.as_str()], raw).optional()?;
+    found.map(RawAgent::checked).transpose()
+}
+
+/// The agent whose request key in use has this name.
+pub(super) fn agent_by_key(db: &Connection, key: &KeyId) -> Result<Option<Agent>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM agent WHERE key_id = ?1");
     let found = db
         .prepare_cached(&sql)?

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::agents::agent_id;
+use super::keys::retire_log_keys;
 use super::{Store, StoreError, at, ms, signed, unsigned};
 
 /// Logs of one agent. A new one begins only after a doubt, so an agent with this many needs a person.
@@ -42,10 +43,12 @@ pub struct Receipted {
 
 impl Store {
     /// Judges an offered checkpoint against the head that is held, and holds it instead: one step, on the disk.
+    /// Where the log key in use has signed it, the one before does not count any more.
     pub(crate) async fn hold(
         &self,
         offer: AddCheckpoint,
         checkpoint: Checkpoint,
+        by_key_in_use: bool,
         now: Timestamp,
     ) -> Result<Held, StoreError> {
         self.write(move |db| {
@@ -62,6 +65,9 @@ impl Store {
                 (Ok(()), None) if log.epochs(db)? >= EPOCHS_MAX => Ok(Held::EpochsMany),
                 (Ok(()), _) => {
                     log.replace(db, &checkpoint.head, &offer.note, now)?;
+                    if by_key_in_use {
+                        retire_log_keys(db, checkpoint.origin.agent_id(), now)?;
+                    }
                     Ok(Held::Cosigned)
                 }
             }

@@ -7,7 +7,9 @@
 mod agents;
 mod checkpoints;
 mod companies;
+mod cosigners;
 mod engine;
+mod keys;
 mod retention;
 mod schema;
 mod standing;
@@ -21,13 +23,17 @@ use jiff::Timestamp;
 pub use agents::{Agent, Enrolled, NewAgent};
 pub use checkpoints::{Held, Receipted};
 pub use companies::{Company, KeyRow};
+pub use cosigners::CosignerRow;
 pub use engine::Store;
 pub(crate) use engine::open_plain;
+pub use keys::{Rotated, Rotation, Signer};
 pub use retention::Dropped;
 pub use standing::{Day, Event};
 pub use submissions::{Accepting, Current, NewSubmission, Packed, Row, Stored};
 
+pub(crate) use agents::move_agent;
 pub(crate) use companies::{add_company, companies, company, create_key, keys, revoke_key};
+pub(crate) use cosigners::{add_cosigner, cosigners, name_cosigners};
 
 /// Milliseconds since the epoch: how the database holds times.
 fn ms(at: Timestamp) -> i64 {

@@ -9,7 +9,7 @@ use super::StoreError;
 /// "CMSd": tells our files from other people's SQLite files.
 const APPLICATION_ID: i64 = 0x434d_5364;
 /// Raised with each change of the tables.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// Times are milliseconds since the epoch. A submission's row outlives its body, so that proofs still hold.
 /// `latest` is the last one of each agent and category that came, `current` the newest one that counts.
@@ -152,6 +152,33 @@ CREATE TABLE fork_evidence (
 ) STRICT;
 ";
 
+/// Since version 3. `replaced_key` has the agents' keys that others have taken the place of, `cosigner` the
+/// dashboard's own for receipts, whose seeds are in files.
+const TABLES_OF_ROTATION: &str = "
+CREATE TABLE replaced_key (
+    key BLOB PRIMARY KEY,
+    key_id TEXT NOT NULL UNIQUE,
+    agent TEXT NOT NULL REFERENCES agent (id),
+    purpose TEXT NOT NULL,
+    replaced_ms INTEGER NOT NULL,
+    until_ms INTEGER NOT NULL,
+    succession TEXT
+) STRICT;
+CREATE INDEX replaced_key_agent ON replaced_key (agent, purpose, replaced_ms);
+
+CREATE TABLE cosigner (
+    number INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,
+    key BLOB NOT NULL,
+    since_ms INTEGER NOT NULL,
+    until_ms INTEGER,
+    succession TEXT
+) STRICT;
+";
+
+/// What each version added to the one before.
+const ADDED: [(i64, &str); 2] = [(2, TABLES_OF_RECEIPTS), (3, TABLES_OF_ROTATION)];
+
 /// Makes the tables in a new file, adds those that an older version had not; refuses a file that is not ours.
 pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     // Immediate, so that the command line and the server never both make the tables.
@@ -162,12 +189,10 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), St
         change.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?;
     if application == 0 && version == 0 && objects == 0 {
         change.execute_batch(TABLES)?;
-        change.execute_batch(TABLES_OF_RECEIPTS)?;
         change.pragma_update(None, "application_id", APPLICATION_ID)?;
-        change.pragma_update(None, "user_version", VERSION)?;
-    } else if application == APPLICATION_ID && version == 1 {
-        change.execute_batch(TABLES_OF_RECEIPTS)?;
-        change.pragma_update(None, "user_version", VERSION)?;
+        add(&change, 1)?;
+    } else if application == APPLICATION_ID && (1..VERSION).contains(&version) {
+        add(&change, version)?;
     } else if application != APPLICATION_ID || version != VERSION {
         return Err(StoreError::Foreign {
             path: path.to_owned(),
@@ -175,6 +200,15 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), St
         });
     }
     change.commit()?;
+    Ok(())
+}
+
+/// Adds what came after a version.
+fn add(change: &Connection, version: i64) -> Result<(), StoreError> {
+    for (_, tables) in ADDED.iter().filter(|(since, _)| *since > version) {
+        change.execute_batch(tables)?;
+    }
+    change.pragma_update(None, "user_version", VERSION)?;
     Ok(())
 }
 
@@ -207,6 +241,7 @@ mod tests {
             file.query_row(&sql, (), |row| row.get(0)).unwrap()
         };
         assert_eq!((count("company"), count("checkpoint")), (1, 0));
+        assert_eq!((count("replaced_key"), count("cosigner")), (0, 0));
     }
 
     #[test]

@@ -18,7 +18,6 @@ use tower::ServiceExt as _;
 
 use crate::admin;
 use crate::key::Mode;
-use crate::store::Store;
 use crate::{App, Clock, router};
 
 pub(super) const AUTHORITY: &str = "dashboard.example.org";
@@ -76,14 +75,25 @@ impl Bench {
             let time = Arc::clone(&time);
             move || *time.lock().unwrap()
         });
-        let store = Store::open(dir.path()).unwrap();
-        let app = App::new(store, clock, AUTHORITY.to_owned(), cosigner(dir.path()));
+        let app = crate::open(dir.path(), clock, AUTHORITY.to_owned()).unwrap();
         Self {
             router: router(app.clone()),
             app,
             key: made.key.reveal().to_owned(),
             dir,
             time,
+        }
+    }
+
+    /// The same store under a new dashboard, as after a restart.
+    pub(super) fn opened_again(self) -> Self {
+        let time = Arc::clone(&self.time);
+        let clock: Clock = Arc::new(move || *time.lock().unwrap());
+        let app = crate::open(self.dir.path(), clock, AUTHORITY.to_owned()).unwrap();
+        Self {
+            router: router(app.clone()),
+            app,
+            ..self
         }
     }
 

@@ -16,20 +16,18 @@ use tokio::task::JoinSet;
 
 use super::Bench;
 use super::bench::{AUTHORITY, Answer, company, cosigner};
-use crate::store::Store;
-use crate::{App, router};
 
 /// An agent's ledger, as the agent has it.
 #[derive(Clone)]
-struct Ledger {
-    origin: Origin,
+pub(super) struct Ledger {
+    pub(super) origin: Origin,
     key: Arc<SigningKey>,
     leaves: Vec<Digest>,
 }
 
 impl Ledger {
     /// The ledger of the agent that [`Bench::agent`] enrols with this seed.
-    fn of(seed: u8, id: &AgentId, leaves: u64) -> Self {
+    pub(super) fn of(seed: u8, id: &AgentId, leaves: u64) -> Self {
         Self {
             origin: Origin::new(company("acme-corp"), id.clone(), 1),
             key: Arc::new(SigningKey::from_seed(&[seed + 100; 32]).unwrap()),
@@ -58,7 +56,7 @@ impl Ledger {
         }
     }
 
-    fn checkpoint(&self) -> Checkpoint {
+    pub(super) fn checkpoint(&self) -> Checkpoint {
         Checkpoint {
             origin: self.origin.clone(),
             head: Head {
@@ -69,13 +67,18 @@ impl Ledger {
     }
 
     fn offer(&self, old: u64) -> AddCheckpoint {
+        self.offer_by(&[&self.key], old)
+    }
+
+    /// An offer that these keys sign.
+    pub(super) fn offer_by(&self, keys: &[&SigningKey], old: u64) -> AddCheckpoint {
         let checkpoint = self.checkpoint();
         let subtree = |range: std::ops::Range<u64>| {
             let [start, end] = [range.start, range.end].map(|at| usize::try_from(at).unwrap());
             Ok::<_, Infallible>(root(self.leaves[start..end].iter().copied()))
         };
         let Ok(proof) = consistency_proof(old, checkpoint.head.size, subtree);
-        let note = checkpoint.sign(&self.key).unwrap();
+        let note = checkpoint.sign_with(keys).unwrap();
         AddCheckpoint { old, proof, note }
     }
 }
@@ -90,26 +93,13 @@ impl Bench {
         self.post(&path(ledger.origin.agent_id()), body).await
     }
 
-    async fn post(&self, path: &str, body: impl Into<Body>) -> Answer {
+    pub(super) async fn post(&self, path: &str, body: impl Into<Body>) -> Answer {
         self.send(post(path, body)).await
     }
 
     /// The same store under a new dashboard, as after a restart.
     fn restarted(self) -> Self {
-        let store = Store::open(self.dir.path()).unwrap();
-        let now = self.now();
-        let clock = Arc::new(move || now);
-        let app = App::new(
-            store,
-            clock,
-            AUTHORITY.to_owned(),
-            cosigner(self.dir.path()),
-        );
-        Self {
-            router: router(app.clone()),
-            app,
-            ..self
-        }
+        self.opened_again()
     }
 
     fn count(&self, sql: &str) -> i64 {
@@ -123,7 +113,7 @@ impl Bench {
     }
 
     fn receipt(&self, ledger: &Ledger, answer: Answer) -> Receipt {
-        let key = self.app.cosigner().published();
+        let key = cosigner(self.dir.path()).published();
         verify_cosignature(&answer.accepted().text, &ledger.checkpoint(), &key).unwrap()
     }
 }

@@ -7,6 +7,7 @@ mod figures;
 mod listener;
 mod mutations;
 mod pages;
+mod rotation;
 mod submissions;
 
 use bench::{Bench, Sent, Signer};

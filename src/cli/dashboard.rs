@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use cms_attest::AgentId;
 use cms_dashboard::key::Mode;
 use cms_dashboard::{Config, Server, admin};
 use cms_spec::CompanyId;
@@ -29,14 +30,37 @@ pub(super) struct Dashboard {
 
 #[derive(Debug, Subcommand)]
 enum DashboardCommand {
+    /// Let an agent come from another host.
+    #[command(subcommand)]
+    Agent(AgentCommand),
     /// Add or list companies.
     #[command(subcommand)]
     Company(CompanyCommand),
+    /// Rotate or list the keys that sign receipts.
+    #[command(subcommand)]
+    Cosigner(CosignerCommand),
     /// Make, list or revoke API keys.
     #[command(subcommand)]
     Key(KeyCommand),
     /// Run the dashboard until SIGTERM or SIGINT.
     Run,
+}
+
+#[derive(Debug, Subcommand)]
+enum AgentCommand {
+    /// Take the agent's next enrolment from a host that it has not enrolled from, once.
+    Move {
+        /// Its id, as the company's page shows it.
+        id: AgentId,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum CosignerCommand {
+    /// List all keys that have signed receipts, the first first.
+    List,
+    /// Make a new key. It signs from the next receipt on, the one before beside it for 30 days.
+    Rotate,
 }
 
 #[derive(Debug, Subcommand)]
@@ -92,7 +116,16 @@ impl Dashboard {
             hint: Some("name the file with --dashboard-config".to_owned()),
         })?;
         match self.command {
+            DashboardCommand::Agent(AgentCommand::Move { id }) => {
+                let agent = admin::move_agent(&config.store, &id).map_err(problem)?;
+                print(&format!(
+                    "{} of {} may enrol from another host, once\n",
+                    agent.id, agent.company
+                ));
+                Ok(ExitStatus::Ok)
+            }
             DashboardCommand::Company(command) => company(&config, command),
+            DashboardCommand::Cosigner(command) => cosigner(&config, &command),
             DashboardCommand::Key(command) => key(&config, command),
             DashboardCommand::Run => serve(&config, asked),
         }
@@ -114,6 +147,36 @@ fn company(config: &Config, command: CompanyCommand) -> Result<ExitStatus, CliEr
                     company.id, company.name, company.created_at
                 ));
             }
+        }
+    }
+    Ok(ExitStatus::Ok)
+}
+
+fn cosigner(config: &Config, command: &CosignerCommand) -> Result<ExitStatus, CliError> {
+    let now = Clock::system().now();
+    match command {
+        CosignerCommand::List => {
+            for row in admin::cosigners(&config.store).map_err(problem)? {
+                let state = match row.until {
+                    None => "in use".to_owned(),
+                    Some(until) if now < until => format!("signs beside the next until {until}"),
+                    Some(until) => format!("signed until {until}"),
+                };
+                print(&format!(
+                    "{}  since {}  {state}\n",
+                    row.key.key_id(),
+                    row.since
+                ));
+            }
+        }
+        CosignerCommand::Rotate => {
+            let row =
+                admin::rotate_cosigner(&config.store, &config.authority, now).map_err(problem)?;
+            print(&format!(
+                "{}  since {}  in use\n",
+                row.key.key_id(),
+                row.since
+            ));
         }
     }
     Ok(ExitStatus::Ok)
