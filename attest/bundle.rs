@@ -3,7 +3,7 @@
 //! A text of JSON lines in one order and one form:
 //! ```text
 //! {"header":{"format":"cms-evidence/1","from":…,"to":…}}
-//! {"keys":{"request":{…},"log":{…},"cosigner":…}}
+//! {"keys":{"request":{…},"log":{…},"cosigner":…,"successions":[…]}}   the last only after a rotation
 //! {"leaf":{"epoch":…,"index":0,"record":…}}       every leaf of an epoch from index 0, epochs ascending
 //! {"body":{"epoch":…,"index":0,"bytes":…}}        after the leaf of a submission of the period
 //! {"receipt":{"epoch":…,"size":1,"note":…,"cosignature":…}}   after the last leaf that it covers
@@ -90,6 +90,9 @@ pub struct KeysLine {
     pub log: Jwk,
     /// The dashboard's for receipts, as it publishes it; nothing where it gives no receipts.
     pub cosigner: Option<String>,
+    /// How keys of the ledger and of the dashboard took the place of others, as notes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub successions: Vec<String>,
 }
 
 /// A record of the ledger.

@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Cosigner;
-use crate::keys::{SigningKey, VerifyingKey};
+use crate::keys::{KeyId, SigningKey, VerifyingKey};
 use crate::note::{Algorithm, KeyName, Note, NoteError, NoteKey, SignatureLine};
 use crate::origin::AgentId;
 
@@ -29,6 +29,9 @@ use crate::origin::AgentId;
 pub const SUCCESSIONS_MAX: usize = 64;
 
 const FORMAT: &str = "cms-key-succession/1";
+const DASHBOARD: &str = "dashboard";
+const LOG: &str = "log";
+const REQUEST: &str = "request";
 
 /// Two keys of one name, of which the second has taken the first's place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,6 +129,42 @@ impl fmt::Display for Succession {
     }
 }
 
+/// What a `key-rotate` leaf says: which key is in use from then on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Announced {
+    /// The dashboard's for receipts; its own line of successions says how it came.
+    Dashboard(KeyId),
+    /// The agent's for its logs, under the agent's id.
+    Log(NoteKey),
+    /// The agent's for requests.
+    Request(KeyId),
+}
+
+/// The note of the leaf.
+impl fmt::Display for Announced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dashboard(key) => write!(f, "{DASHBOARD} {key}"),
+            Self::Log(key) => write!(f, "{LOG} {key}"),
+            Self::Request(key) => write!(f, "{REQUEST} {key}"),
+        }
+    }
+}
+
+impl FromStr for Announced {
+    type Err = SuccessionError;
+
+    fn from_str(text: &str) -> Result<Self, SuccessionError> {
+        let malformed = |_| SuccessionError::Announcement;
+        match text.split_once(' ') {
+            Some((DASHBOARD, key)) => key.parse().map(Self::Dashboard).map_err(malformed),
+            Some((LOG, key)) => Ok(Self::Log(key.parse()?)),
+            Some((REQUEST, key)) => key.parse().map(Self::Request).map_err(malformed),
+            _ => Err(SuccessionError::Announcement),
+        }
+    }
+}
+
 /// What a dashboard answers who asks how its keys for receipts followed on each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Successions {
@@ -191,6 +230,9 @@ fn one(
 /// Why a succession, or a line of them, is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SuccessionError {
+    /// Not the note of a leaf about keys.
+    #[error("the note announces no key: write {DASHBOARD}, {LOG} or {REQUEST}, and the key")]
+    Announcement,
     /// A key comes after itself, or the line is too long.
     #[error("the successions of keys have no end: {SUCCESSIONS_MAX} are enough")]
     Circle,
@@ -331,6 +373,24 @@ mod tests {
         };
         let note = head.sign(&key(1)).unwrap();
         assert!(note.parse::<Succession>().is_err());
+    }
+
+    #[test]
+    fn announcements_read_back_and_fit_into_a_leaf() {
+        let agent: AgentId = AGENT.parse().unwrap();
+        let id = key(1).verifying().key_id();
+        for announced in [
+            Announced::Dashboard(id.clone()),
+            Announced::Request(id),
+            Announced::Log(log_key(&agent, *key(1).verifying()).unwrap()),
+        ] {
+            let text = announced.to_string();
+            assert_eq!(text.parse(), Ok(announced));
+            assert!(text.parse::<crate::leaf::Note>().is_ok());
+        }
+        for wrong in ["", "log", "log x", "request x", "other x", "stepped"] {
+            assert!(wrong.parse::<Announced>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! as [`Trust`], tells true evidence from a ledger that somebody made up and countersigned alone.
 
 mod body;
+mod keys;
 mod report;
 mod time;
 
@@ -17,12 +18,12 @@ use crate::bundle::{
     BodyLine, BundleError, EndLine, FORMAT, HeaderLine, KeysLine, LEAVES_MAX, LINE_BYTES_MAX,
     LeafLine, Line, Period, ReceiptLine, Seal,
 };
-use crate::checkpoint::{Checkpoint, CheckpointError, CosignerKey, verify_cosignature};
-use crate::keys::VerifyingKey;
+use crate::checkpoint::{CheckpointError, CosignerKey, verify_cosignature};
 use crate::leaf::{Leaf, LeafKind};
 use crate::merkle::Frontier;
 use crate::note::NoteError;
 use crate::origin::Origin;
+use keys::{Keys, Signing};
 use time::{Clocks, Slots, Tick};
 
 pub use report::{Check, Finding, REMARKS_MAX, Report, Verdict};
@@ -69,8 +70,7 @@ struct Reading<'a> {
     leaves: u64,
     leaves_of_the_period: u64,
     period: Option<Period>,
-    log_key: Option<VerifyingKey>,
-    cosigner: Option<CosignerKey>,
+    keys: Keys,
     epoch: Option<Epoch>,
     slots: Slots,
 }
@@ -81,6 +81,7 @@ struct Epoch {
     frontier: Frontier,
     clocks: Clocks,
     last: Option<Last>,
+    signing: Signing,
     receipted: u64,
     /// First, last and count of the leaves of the period that no receipt covers yet.
     waiting: Option<(u64, u64, u64)>,
@@ -110,8 +111,7 @@ impl<'a> Reading<'a> {
             leaves: 0,
             leaves_of_the_period: 0,
             period: None,
-            log_key: None,
-            cosigner: trust.cosigner.clone(),
+            keys: Keys::trusted(trust),
             epoch: None,
             slots: Slots::default(),
         }
@@ -193,28 +193,7 @@ impl<'a> Reading<'a> {
     fn keys(&mut self, keys: &KeysLine) {
         self.stage = Stage::Ledger;
         self.report.held(Check::Lines);
-        self.log_key = Some(*keys.log.key());
-        let said = keys.cosigner.as_deref().map(str::parse::<CosignerKey>);
-        match (said, &self.trust.cosigner) {
-            (Some(Err(_)), _) => self.misplaced("names a key of the dashboard that is none"),
-            (Some(Ok(said)), Some(known)) if said != *known => {
-                let first = format!("the bundle names {said} and you named {known}");
-                self.tampered(Check::Cosignatures, first);
-            }
-            (Some(Ok(said)), None) => self.cosigner = Some(said),
-            _ => {}
-        }
-        let names = &mut self.report.keys;
-        names.push(format!("requests    {}", keys.request.key().key_id()));
-        names.push(format!("ledger      {}", keys.log.key().key_id()));
-        if let Some(key) = &self.cosigner {
-            let source = if self.trust.cosigner.is_some() {
-                "as you named it"
-            } else {
-                "as the bundle says: compare it with the dashboard's own, or name that one"
-            };
-            names.push(format!("dashboard   {key} ({source})"));
-        }
+        self.keys = Keys::read(keys, self.trust, &mut self.report);
     }
 
     fn leaf(&mut self, line: LeafLine) -> bool {
@@ -298,6 +277,7 @@ impl<'a> Reading<'a> {
             frontier: Frontier::default(),
             clocks: Clocks::default(),
             last: None,
+            signing: Signing::default(),
             receipted: 0,
             waiting: None,
         });
@@ -305,6 +285,10 @@ impl<'a> Reading<'a> {
 
     /// What a leaf says of time, and what a reader should know of it.
     fn observe(&mut self, leaf: &Leaf, inside: bool, name: &str) {
+        if let Some(epoch) = self.epoch.as_mut() {
+            self.keys
+                .observe(leaf, &mut epoch.signing, &mut self.report);
+        }
         if let Some(category) = leaf.category {
             self.slots.add(category, leaf.from, leaf.to);
             if inside {
@@ -401,16 +385,19 @@ impl<'a> Reading<'a> {
         };
         let (head, origin) = (epoch.frontier.head(), epoch.origin.clone());
         self.report.held(Check::Lines);
-        let opened = self.log_key.map(|key| Checkpoint::open(&line.note, &key));
+        let Some(epoch) = self.epoch.as_mut() else {
+            return;
+        };
+        let signing = &mut epoch.signing;
+        let opened = (self.keys).open(&line.note, signing, &name, &mut self.report);
         let checkpoint = match opened {
-            Some(Ok(checkpoint)) => checkpoint,
-            Some(Err(error)) => {
+            Ok(checkpoint) => checkpoint,
+            Err(error) => {
                 let verdict = verdict(&error);
                 self.report
                     .fail(Check::LogSignatures, verdict, format!("{name}: {error}"));
                 return;
             }
-            None => return,
         };
         self.report.held(Check::LogSignatures);
         let rooted = checkpoint.head == head && Some(&checkpoint.origin) == origin.as_ref();
@@ -422,10 +409,14 @@ impl<'a> Reading<'a> {
                 format!("{name}: the leaves above do not lead to its head"),
             );
         }
-        let cosigned = self
-            .cosigner
-            .as_ref()
-            .map(|key| verify_cosignature(&line.cosignature, &checkpoint, key));
+        // By the key whose line it is; where it is of none, by the newest, which says so.
+        let cosigners = self.keys.cosigners().iter();
+        let mut tried =
+            cosigners.map(|key| verify_cosignature(&line.cosignature, &checkpoint, key));
+        let cosigned = tried
+            .clone()
+            .find(|tried| !is_unsigned(tried))
+            .or_else(|| tried.next_back());
         match cosigned {
             None => self.lacking(
                 Check::Cosignatures,
@@ -523,6 +514,10 @@ impl<'a> Reading<'a> {
         }
         self.report
     }
+}
+
+fn is_unsigned<T>(result: &Result<T, CheckpointError>) -> bool {
+    matches!(result, Err(CheckpointError::Note(NoteError::Unsigned(_))))
 }
 
 /// A signature that is wrong contradicts; one of a key that is not in the bundle says nothing.

@@ -37,6 +37,8 @@ pub enum Check {
     Leaves,
     /// Indices run from zero without a hole.
     Indices,
+    /// Each key follows on the one before.
+    Keys,
     /// The log key signed every head.
     LogSignatures,
     /// The dashboard countersigned every head.
@@ -61,11 +63,12 @@ pub enum Check {
 
 impl Check {
     /// In the order of a report.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Lines,
         Self::End,
         Self::Leaves,
         Self::Indices,
+        Self::Keys,
         Self::LogSignatures,
         Self::Cosignatures,
         Self::Roots,
@@ -84,6 +87,7 @@ impl Check {
             Self::End => "the file is whole",
             Self::Leaves => "leaves have their one text and log",
             Self::Indices => "indices run from 0 without a hole",
+            Self::Keys => "each new key follows on the one before",
             Self::LogSignatures => "heads are signed by the log key",
             Self::Cosignatures => "heads are countersigned by the dashboard",
             Self::Roots => "leaves lead to the root of each head",

@@ -166,6 +166,7 @@ impl Bundle<'_> {
             request: self.keys.request_key,
             log: self.keys.log_key,
             cosigner: self.cosigner.as_ref().map(ToString::to_string),
+            successions: Vec::new(),
         }))?;
         for epoch in self.snapshot.epochs()? {
             if let Some(size) = self.size_needed(epoch)? {

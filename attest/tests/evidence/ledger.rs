@@ -4,7 +4,8 @@ use cms_attest::bundle::{
     BodyLine, Bytes, FORMAT, HeaderLine, KeysLine, LeafLine, Line, ReceiptLine, Seal,
 };
 use cms_attest::leaf::{Body, Leaf, LeafKind, Note};
-use cms_attest::{Checkpoint, Cosigner, Frontier, Jwk, Origin, SigningKey};
+use cms_attest::succession::{Announced, log_key};
+use cms_attest::{Checkpoint, Cosigner, Frontier, Jwk, Origin, SigningKey, Succession};
 use cms_spec::payload::v1::HeatRecovery;
 use cms_spec::payload::{AgentInfo, Data, Delivery, Envelope, Role, SCHEMA};
 use cms_spec::{Category, Slot, heat};
@@ -34,6 +35,11 @@ pub(crate) struct Ledger {
     /// Seconds that the wall clock is off.
     off: i64,
     cosigner: bool,
+    /// The key of the ledger that the bundle names.
+    log: u8,
+    /// The dashboard's.
+    dashboard: u8,
+    successions: Vec<String>,
 }
 
 impl Ledger {
@@ -46,6 +52,9 @@ impl Ledger {
             boottime_ms: 100_000,
             off: 0,
             cosigner: true,
+            log: 2,
+            dashboard: 9,
+            successions: Vec::new(),
         }
     }
 
@@ -58,6 +67,37 @@ impl Ledger {
         self.epoch = epoch;
         self.frontier = Frontier::default();
         self
+    }
+
+    /// Names these keys of the ledger and of the dashboard.
+    pub(crate) fn named(&mut self, log: u8, dashboard: u8) -> &mut Self {
+        (self.log, self.dashboard) = (log, dashboard);
+        self
+    }
+
+    /// Says that one key of the ledger took another's place.
+    pub(crate) fn log_follows(&mut self, from: u8, to: u8) -> &mut Self {
+        let agent = AGENT.parse().unwrap();
+        let succession = Succession::of_logs(&agent, &key(from), &key(to)).unwrap();
+        self.successions.push(succession.to_string());
+        self
+    }
+
+    /// Says that one key of the dashboard took another's place.
+    pub(crate) fn dashboard_follows(&mut self, from: u8, to: u8) -> &mut Self {
+        let [from, to] = [from, to].map(cosigner);
+        let succession = Succession::of_cosigners(&from, &to, quarter(3)).unwrap();
+        self.successions.push(succession.to_string());
+        self
+    }
+
+    /// The leaf that announces a key of the ledger.
+    pub(crate) fn announce(&mut self, new: u8) -> &mut Self {
+        let agent = AGENT.parse().unwrap();
+        let new = Announced::Log(log_key(&agent, *key(new).verifying()).unwrap());
+        let at = quarter(2);
+        let note = new.to_string();
+        self.leaf(LeafKind::KeyRotate, None, (at, at), None, Some(&note))
     }
 
     pub(crate) fn step(&mut self, seconds: i64) -> &mut Self {
@@ -161,6 +201,13 @@ impl Ledger {
     }
 
     pub(crate) fn receipt(&mut self) -> &mut Self {
+        self.receipt_by(&[2], 9)
+    }
+
+    /// A receipt that these keys of the ledger and this one of the dashboard have signed.
+    pub(crate) fn receipt_by(&mut self, log: &[u8], dashboard: u8) -> &mut Self {
+        let keys: Vec<SigningKey> = log.iter().map(|byte| key(*byte)).collect();
+        let keys: Vec<&SigningKey> = keys.iter().collect();
         let checkpoint = Checkpoint {
             origin: self.origin(),
             head: self.frontier.head(),
@@ -168,8 +215,8 @@ impl Ledger {
         self.lines.push(Line::Receipt(ReceiptLine {
             epoch: self.epoch,
             size: self.frontier.size(),
-            note: checkpoint.sign(&key(2)).unwrap(),
-            cosignature: cosigner(9).cosign(&checkpoint, quarter(9)),
+            note: checkpoint.sign_with(&keys).unwrap(),
+            cosignature: cosigner(dashboard).cosign(&checkpoint, quarter(9)),
         }));
         self
     }
@@ -182,8 +229,11 @@ impl Ledger {
         });
         let keys = Line::Keys(KeysLine {
             request: Jwk::from(*key(1).verifying()),
-            log: Jwk::from(*key(2).verifying()),
-            cosigner: self.cosigner.then(|| cosigner(9).published().to_string()),
+            log: Jwk::from(*key(self.log).verifying()),
+            cosigner: self
+                .cosigner
+                .then(|| cosigner(self.dashboard).published().to_string()),
+            successions: self.successions.clone(),
         });
         let mut seal = Seal::default();
         let head = [header, keys];

@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 mod ledger;
+#[cfg(test)]
+mod rotated;
 
 #[cfg(test)]
 mod tests {
