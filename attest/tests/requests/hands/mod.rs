@@ -38,24 +38,50 @@ impl Wire {
     }
 
     /// Whether this is, for whoever follows the protocol, the same request as that: method, path, body and every
-    /// header that is read are the same bytes, and beside the agent's signature stand only those of other labels.
-    /// The order of headers of different names means nothing in HTTP, nor does the case of their names.
+    /// header that is read are the same bytes, and so is a signature of the original with its parameters. Beside it
+    /// others may stand or be gone; whether they count, the caller sees in what is verified. The order of headers
+    /// of different names means nothing in HTTP, nor does the case of their names.
     pub(crate) fn means_the_same_as(&self, original: &Self) -> bool {
-        let beside = |name: &str| {
-            let (now, right) = (self.values(name), original.values(name));
-            match (now.as_slice(), right.as_slice()) {
-                ([now], [right]) => format!(", {now}, ").contains(&format!(", {right}, ")),
-                _ => now == right,
-            }
-        };
         self.method == original.method
             && self.path == original.path
             && self.body == original.body
             && READ
                 .iter()
                 .all(|name| self.values(name) == original.values(name))
-            && beside("signature-input")
-            && beside("signature")
+            && original
+                .signatures()
+                .iter()
+                .any(|signature| self.carries(signature))
+    }
+
+    /// Each signature: its member of `Signature-Input`, and its member of `Signature`.
+    fn signatures(&self) -> Vec<[String; 2]> {
+        let members = |name| {
+            let values = self.values(name);
+            let members = values.iter().flat_map(|value| match value.find(", cms-") {
+                Some(at) => vec![value[..at].to_owned(), value[at + 2..].to_owned()],
+                None => vec![value.clone()],
+            });
+            members.collect::<Vec<String>>()
+        };
+        let both = members("signature-input")
+            .into_iter()
+            .zip(members("signature"));
+        both.map(|(input, signature)| [input, signature]).collect()
+    }
+
+    /// Whether each header of the signature stands once, and has this member.
+    fn carries(&self, signature: &[String; 2]) -> bool {
+        ["signature-input", "signature"]
+            .iter()
+            .zip(signature)
+            .all(|(name, member)| {
+                let values = self.values(name);
+                let [value] = values.as_slice() else {
+                    return false;
+                };
+                format!(", {value}, ").contains(&format!(", {member}, "))
+            })
     }
 }
 
