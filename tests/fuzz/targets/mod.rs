@@ -1,0 +1,59 @@
+//! What is fuzzed: one function for each parser of what others wrote, from any bytes to nothing.
+//!
+//! Owns: the table of targets. libFuzzer (`run.rs`) and the agent's tests (`main.rs`) call the same functions.
+//! Promises: a target panics only where the parser did, or where what it read is not what its module promises:
+//! that a text has one form, that nothing is proved without a signature, that damage is never called whole.
+
+mod documents;
+mod ledger;
+mod requests;
+mod sources;
+
+/// Tries one input.
+pub(crate) type Target = fn(&[u8]);
+
+/// Every target, by the name of its corpus and of its program.
+pub(crate) const TARGETS: [(&str, Target); 29] = [
+    ("add_checkpoint", ledger::add_checkpoint),
+    ("answers", documents::answers),
+    ("baseline_csv", sources::baseline_csv),
+    ("baseline_toml", sources::baseline_toml),
+    ("block", documents::block),
+    ("bundle", ledger::bundle),
+    ("bundle_resealed", ledger::bundle_resealed),
+    ("carry", documents::carry),
+    ("checkpoint", ledger::checkpoint),
+    ("cms_ledger", requests::cms_ledger),
+    ("config", sources::config),
+    ("content_digest", requests::content_digest),
+    ("cosignature", ledger::cosignature),
+    ("dashboard_config", sources::dashboard_config),
+    ("enrolment", requests::enrolment),
+    ("envelope", documents::envelope),
+    ("headers", requests::headers),
+    ("idempotency_key", requests::idempotency_key),
+    ("jwk", documents::jwk),
+    ("leaf", ledger::leaf),
+    ("machine", sources::machine),
+    ("mounts", sources::mounts),
+    ("note", ledger::note),
+    ("note_key", ledger::note_key),
+    ("origin", ledger::origin),
+    ("rotation", requests::rotation),
+    ("signature_headers", requests::signature_headers),
+    ("statements", documents::statements),
+    ("succession", ledger::succession),
+];
+
+/// The input as text; what is no UTF-8 never reaches these parsers.
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
+}
+
+/// What the seeds of the corpora are made with.
+#[cfg(test)]
+pub(crate) mod seeding {
+    pub(crate) use super::ledger::{checkpoint_of_seven, cosigner};
+    pub(crate) use super::requests::{AGENT, CHALLENGE, NAMES, agent, honest_lines, key, now};
+    pub(crate) use super::sources::FILES;
+}
