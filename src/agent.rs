@@ -5,6 +5,8 @@
 //! configuration that is refused changes nothing. Shutdown order: stop collecting, write the `stop` leaf,
 //! send what is ready within the grace period, close the store.
 
+mod prune;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +14,6 @@ use cms_attest::leaf::LeafKind;
 use cms_attest::origin::Origin;
 use cms_collectors::Host;
 use cms_spec::payload::build::Context;
-use jiff::SignedDuration;
 use sd_notify::NotifyState;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
@@ -20,21 +21,21 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::api_keys::ApiKeys;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
-use crate::config::{Config, ConfigErrors};
+use crate::config::{Config, ConfigErrors, Witness};
 use crate::events::Events;
 use crate::identity::{Identity, IdentityError, Machine};
-use crate::limits::{
-    CLOCK_LOOK, CLOCK_SET_AFTER, PRUNE_EVERY, PRUNE_FIRST, REOPEN_CEILING, REOPEN_FIRST,
-};
+use crate::limits::{CLOCK_LOOK, CLOCK_SET_AFTER, REOPEN_CEILING, REOPEN_FIRST};
 use crate::metrics::{self, Metrics};
 use crate::schedule::{self, Changes, Collecting, Source};
 use crate::status::{self, Nameplate, PartState, Status, error_chain};
-use crate::store::{Removed, Sender, Store, StoreError};
+use crate::store::{Sender, Store, StoreError};
 use crate::submit::{Submitting, Taken};
-use crate::transport::TransportError;
 use crate::transport::tls::TlsFiles;
+use crate::transport::{Transport, TransportError};
 use crate::watchdog::{self, Loop, Pulse};
+use crate::witness::{self, Witnessing};
 use crate::world::World;
+use prune::Pruning;
 
 /// What a running agent can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,6 +175,7 @@ impl Agent {
             ]
             .map(str::to_owned),
         );
+        parts.extend(self.config.witnesses.iter().map(witness::part));
         self.status.keep_only(&parts);
         let collecting = Collecting {
             host,
@@ -188,6 +190,9 @@ impl Agent {
             pulse: self.pulse.clone(),
         };
         let mut tasks = JoinSet::new();
+        for witnessing in self.witnessing()? {
+            tasks.spawn(witnessing.run());
+        }
         let (clock, pulse, status) = (self.clock.clone(), self.pulse.clone(), self.status.clone());
         tasks.spawn(async move {
             clock_is_set(&clock, &pulse, &status).await;
@@ -196,7 +201,7 @@ impl Agent {
             loops.spawn(keep_submitting(submitting, status));
             loops.join_all().await;
         });
-        tasks.spawn(prune(Pruning {
+        tasks.spawn(prune::run(Pruning {
             store: self.store.clone(),
             clock: self.clock.clone(),
             limits: self.config.store.clone(),
@@ -285,6 +290,10 @@ impl Agent {
         // All that can be refused comes before the ledger, where another company begins a new epoch.
         (self.world.connect)(&config.dashboard.endpoint, &tls_files(&config))
             .map_err(|error| error_chain(&error))?;
+        for witness in &config.witnesses {
+            self.connect_to(witness)
+                .map_err(|error| error_chain(&error))?;
+        }
         self.machine
             .instance(&config.company_id)
             .map_err(|error| error_chain(&error))?;
@@ -354,6 +363,29 @@ impl Agent {
             pulse: self.pulse.clone(),
             accepted: self.accepted.clone(),
         })
+    }
+
+    fn witnessing(&self) -> Result<Vec<Witnessing>, AgentError> {
+        let one = |witness: &Witness| {
+            Ok(Witnessing {
+                transport: self.connect_to(witness)?,
+                witness: witness.clone(),
+                store: self.store.clone(),
+                identity: Arc::clone(&self.identity),
+                events: self.events(),
+                status: self.status.clone(),
+                chance: self.world.chance.clone(),
+            })
+        };
+        self.config.witnesses.iter().map(one).collect()
+    }
+
+    fn connect_to(&self, witness: &Witness) -> Result<Transport, TransportError> {
+        let files = TlsFiles {
+            ca_file: witness.ca_file.clone(),
+            client_certificate: None,
+        };
+        (self.world.connect)(&witness.url, &files)
     }
 
     fn host(&self) -> Result<Host, AgentError> {
@@ -469,49 +501,6 @@ async fn keep_submitting(submitting: Submitting, status: Status) {
             status.set("dashboard", PartState::Failed, Some(error));
         }
         tokio::time::sleep(backoff.next(0)).await;
-    }
-}
-
-/// Removes what is too old every hour, and what makes the store too large.
-async fn prune(agent: Pruning) {
-    tokio::time::sleep(PRUNE_FIRST).await;
-    loop {
-        if let Err(error) = agent.prune().await {
-            tracing::error!(error = %error_chain(&error), "old data could not be removed");
-        }
-        tokio::time::sleep(PRUNE_EVERY).await;
-    }
-}
-
-/// What retention works with.
-struct Pruning {
-    store: Store,
-    clock: Clock,
-    limits: crate::config::Store,
-    events: Events,
-}
-
-impl Pruning {
-    async fn prune(&self) -> Result<(), StoreError> {
-        let retention =
-            SignedDuration::try_from(self.limits.retention).unwrap_or(SignedDuration::MAX);
-        if let Ok(keep_from) = self.clock.now().saturating_sub(retention) {
-            self.store.remove_before(keep_from).await?;
-        }
-        let removed = self.store.shrink_to(self.limits.bytes_max).await?;
-        if removed == Removed::default() {
-            return Ok(());
-        }
-        let note = format!(
-            "store.max_size reached: {} bodies of accepted submissions and {} quarters of an hour of samples removed before their time",
-            removed.bodies, removed.samples
-        );
-        tracing::error!(
-            bodies = removed.bodies,
-            samples = removed.samples,
-            "the store had reached store.max_size; the oldest raw data is gone"
-        );
-        self.events.write(LeafKind::Loss, &note).await
     }
 }
 

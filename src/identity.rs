@@ -18,7 +18,8 @@ use cms_attest::Digest;
 use cms_attest::checkpoint::{Checkpoint, CheckpointError};
 use cms_attest::enrol::{Challenge, EnrolRequest, sign_enrolment};
 use cms_attest::keys::{Jwk, KeyId, SigningKey};
-use cms_attest::origin::AgentId;
+use cms_attest::note::{Algorithm, NoteKey};
+use cms_attest::origin::{AgentId, Origin};
 use cms_attest::request::{LedgerRef, Outgoing, sign};
 use cms_spec::payload::Delivery;
 use cms_spec::{CompanyId, Subject};
@@ -134,6 +135,14 @@ impl Identity {
             headers,
             delivery,
         })
+    }
+
+    /// The key that verifies the heads of a log, as witnesses want to be told it.
+    #[must_use]
+    pub fn log_key_of(&self, origin: &Origin) -> Option<String> {
+        let name = origin.to_string().parse().ok()?;
+        let key = NoteKey::new(name, Algorithm::Ed25519, *self.log_key.verifying());
+        Some(key.to_string())
     }
 
     /// Signs a head of the ledger, with the key that signs nothing else.

@@ -26,4 +26,5 @@ pub mod store;
 pub mod submit;
 pub mod transport;
 pub mod watchdog;
+pub mod witness;
 pub mod world;

@@ -95,6 +95,12 @@ pub const THREADS_OF_A_SOURCE: usize = 2;
 /// it; a first scan that lasts longer is in the next slot.
 pub const FIRST_WAIT: SignedDuration = SignedDuration::from_hours(1);
 
+/// Witnesses besides the dashboard: each costs a task, and about 0.8 KB of the store for each head that it signs.
+pub const WITNESSES_MAX: usize = 8;
+
+/// How long after the start a witness is first shown a head, at most: the agents of a fleet are restarted together.
+pub const WITNESS_FIRST: Duration = Duration::from_secs(30);
+
 /// Leaves that tell of changes of one source in an hour. A source that flaps must not fill the ledger: at 500
 /// bytes a leaf this is at most 48 KB a day for each.
 pub const SOURCE_LEAVES_PER_HOUR: usize = 4;

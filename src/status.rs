@@ -17,7 +17,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::UnixListener;
 
 use crate::clock::Clock;
-use crate::store::{OutboxCounts, ReceiptRow, Store, SubmissionRow};
+use crate::store::{OutboxCounts, ReceiptRow, Store, SubmissionRow, WitnessRow};
 
 /// Submissions shown by `status`; more are in the store.
 const RECENT_ROWS: u32 = 20;
@@ -107,6 +107,9 @@ pub struct Snapshot {
     pub store_bytes: u64,
     /// The newest head of the ledger that the dashboard has countersigned; nothing when it signs none.
     pub receipts: Option<ReceiptRow>,
+    /// The newest head that each other witness has signed.
+    #[serde(default)]
+    pub witnesses: Vec<WitnessRow>,
 }
 
 /// What does not change while the agent runs.
@@ -183,15 +186,22 @@ impl Status {
 
     /// Everything, with what the store adds. A store that cannot be read is a failed part, not an error.
     pub async fn snapshot(&self, store: &Store) -> Snapshot {
-        let (outbox, recent, receipts) = match (
+        let witnesses = store.witnesses().await;
+        let (outbox, recent, receipts, witnesses) = match (
             store.outbox_counts().await,
             store.recent_submissions(RECENT_ROWS).await,
             store.newest_receipt().await,
+            witnesses,
         ) {
-            (Ok(counts), Ok(recent), Ok(receipts)) => (counts, recent, receipts),
-            (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => {
+            (Ok(counts), Ok(recent), Ok(receipts), Ok(witnesses)) => {
+                (counts, recent, receipts, witnesses)
+            }
+            (Err(error), _, _, _)
+            | (_, Err(error), _, _)
+            | (_, _, Err(error), _)
+            | (_, _, _, Err(error)) => {
                 self.set("store", PartState::Failed, Some(error_chain(&error)));
-                (OutboxCounts::default(), Vec::new(), None)
+                (OutboxCounts::default(), Vec::new(), None, Vec::new())
             }
         };
         let store_bytes = store.size_bytes();
@@ -211,6 +221,7 @@ impl Status {
                 next_slots: board.next_slots.clone(),
                 store_bytes,
                 receipts,
+                witnesses,
             }
         })
     }

@@ -110,6 +110,15 @@ fn text(snapshot: &Snapshot) -> String {
         snapshot.endpoint,
         receipts(snapshot)
     ));
+    for witness in &snapshot.witnesses {
+        line(format!(
+            "witness    {}  {} of {} leaves, signed {} ago",
+            witness.name,
+            witness.size,
+            witness.leaves,
+            age(witness.at, snapshot.at)
+        ));
+    }
     line(format!(
         "outbox     {} pending, {} accepted, {} receipted, {} superseded, {} rejected; store {} KiB",
         snapshot.outbox.pending,

@@ -22,7 +22,7 @@ use super::files::Files;
 use super::report::{Problem, Problems};
 use super::resolved::{Origin, Resolved, Setting};
 use super::{Config, Log, LogFormat, LogLevel, Schedule, Store};
-use super::{raw, read, sources, tree};
+use super::{raw, read, sources, tree, witness};
 
 /// Where the store is unless configured; systemd makes it with `StateDirectory=`.
 const STORE_PATH: &str = "/var/lib/cms-telemetry-agent";
@@ -97,6 +97,7 @@ pub(super) fn config(
     let api_key = tree::take(&mut table, "dashboard.api_key").map(|(_, node)| node);
     let api_key_next = tree::take(&mut table, "dashboard.api_key_next").map(|(_, node)| node);
     let dashboard_span = table.get("dashboard").map_or(0..0, Spanned::span);
+    witness::refuse_single(&mut table, check.problems);
     let found = sources::take(&mut table, collectors, check.problems);
     let mut besides = sources::top_keys(collectors);
     besides.extend(["dashboard.api_key", "dashboard.api_key_next"]);
@@ -119,6 +120,7 @@ pub(super) fn config(
     let metrics_listen = check.metrics(root.metrics);
     let status_socket = check.status_socket(root.status);
     let log = check.log(root.log);
+    let witnesses = witness::check(&mut check, root.witness);
     let sources = sources::check(&mut check, found);
     Some(Config {
         company_id: company_id?,
@@ -130,6 +132,7 @@ pub(super) fn config(
         metrics_listen,
         status_socket,
         log,
+        witnesses,
         sources,
         resolved: check.resolved,
     })
@@ -212,7 +215,7 @@ impl Checker<'_> {
     }
 
     /// Checks a value that has a default.
-    fn value<T, R>(
+    pub(super) fn value<T, R>(
         &mut self,
         key: &str,
         raw: Option<Spanned<T>>,

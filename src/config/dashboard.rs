@@ -82,7 +82,7 @@ impl Endpoint {
         format!("https://{}{}", self.authority, self.path(resource))
     }
 
-    fn parse(text: &str) -> Result<Self, Fault> {
+    pub(super) fn parse(text: &str) -> Result<Self, Fault> {
         let url = Url::parse(text).map_err(|error| {
             Fault::new(format!("this is no address: {error}"))
                 .help(format!("write: endpoint = \"{ENDPOINT}\""))

@@ -21,6 +21,7 @@ mod resolved;
 mod secret;
 mod sources;
 mod tree;
+mod witness;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,7 @@ pub use report::{ConfigErrors, PROBLEMS_MAX, Problem};
 pub use resolved::{Origin, Resolved, Section, Setting};
 pub use secret::{CREDENTIALS_VARIABLE, SECRET_BYTES_MAX, Secret, SecretError, SecretSource};
 pub use sources::Source;
+pub use witness::Witness;
 
 use files::Files;
 use report::Problems;
@@ -64,6 +66,8 @@ pub struct Config {
     pub status_socket: PathBuf,
     /// How the agent logs.
     pub log: Log,
+    /// Who countersigns the ledger besides the dashboard.
+    pub witnesses: Vec<Witness>,
     /// The sources that are switched on, in the order of the collectors' list.
     pub sources: Vec<Source>,
     /// Every value with its origin.

@@ -28,6 +28,8 @@ pub(super) struct Root {
     pub(super) status: Status,
     #[serde(default)]
     pub(super) log: Log,
+    #[serde(default)]
+    pub(super) witness: Vec<Spanned<Witness>>,
 }
 
 /// `[dashboard]`. The key is taken out before, so that no error can show it.
@@ -47,6 +49,16 @@ pub(super) struct SecretReference {
     pub(super) credential: Option<Spanned<String>>,
     pub(super) env: Option<Spanned<String>>,
     pub(super) file: Option<Spanned<String>>,
+}
+
+/// `[[witness]]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct Witness {
+    pub(super) ca_file: Option<Spanned<String>>,
+    pub(super) interval: Option<Spanned<String>>,
+    pub(super) url: Option<Spanned<String>>,
+    pub(super) vkey: Option<Spanned<String>>,
 }
 
 /// `[store]`

@@ -21,9 +21,11 @@
 //! leaf    epoch, idx -> kind, slot, record, hash   the ledger; never deleted
 //! body    epoch, idx -> bytes                      canonical bytes of submissions, zstd
 //! outbox  epoch, idx -> state, attempts, ...       where each submission stands
+//! receipt, cosignature                             heads that the dashboard and witnesses have signed
 //! ```
 //! A bucket is a quarter of an hour, numbered from the Unix epoch. Times are milliseconds since the epoch.
 
+pub mod cosignatures;
 pub mod export;
 pub mod ledger;
 pub mod outbox;
@@ -48,6 +50,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::blocking::{Blocking, Disk};
 use crate::limits::STORE_QUEUE;
 
+pub use cosignatures::WitnessRow;
 pub use export::{KeptReceipt, Snapshot};
 pub use ledger::{LeafDraft, Moment};
 pub use outbox::{Enqueued, OutboxCounts, Sender, Submission, SubmissionRow};

@@ -203,7 +203,8 @@ impl Store {
     }
 }
 
-fn leaves(connection: &Connection, epoch: u64) -> Result<u64, StoreError> {
+/// How many leaves a log has.
+pub(super) fn leaves(connection: &Connection, epoch: u64) -> Result<u64, StoreError> {
     connection
         .prepare_cached("SELECT coalesce(max(idx) + 1, 0) FROM leaf WHERE epoch = ?1")
         .and_then(|mut select| select.query_row([to_sql(epoch)], |row| row.get::<_, i64>(0)))

@@ -139,9 +139,13 @@ CREATE TABLE receipt(epoch INTEGER NOT NULL, size INTEGER NOT NULL, root BLOB NO
 CREATE INDEX outbox_state ON outbox(state, slot_end);
 ";
 
-/// Finds the next of a long backlog without sorting it.
+/// What stores of the first days lack. The index finds the next of a long backlog without sorting it; the table
+/// holds what witnesses have signed.
 const TURNS: &str = "
 CREATE INDEX IF NOT EXISTS outbox_turn ON outbox(state, attempts, slot_end);
+CREATE TABLE IF NOT EXISTS cosignature(epoch INTEGER NOT NULL, cosigner TEXT NOT NULL, size INTEGER NOT NULL,
+    note TEXT NOT NULL, cosignature TEXT NOT NULL, at INTEGER NOT NULL,
+    PRIMARY KEY(epoch, cosigner, size)) WITHOUT ROWID;
 ";
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
 use super::{SendError, Transport, classify, deferred};
 
-/// What the dashboard says to a head.
+/// What the dashboard or a witness says to a head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeadAnswer {
     /// It signed; the lines are to be verified.
@@ -33,10 +33,30 @@ impl Transport {
         offer: &AddCheckpoint,
     ) -> Result<HeadAnswer, SendError> {
         let url = self.endpoint.url(&format!("agents/{agent}/checkpoint"));
+        self.offer(&url, offer).await
+    }
+
+    /// Shows a head of the ledger to the witness that the endpoint is the address of.
+    ///
+    /// # Errors
+    /// As [`Transport::offer_head`].
+    pub async fn show_witness(&self, offer: &AddCheckpoint) -> Result<HeadAnswer, SendError> {
+        match self.offer(&self.endpoint.to_string(), offer).await {
+            // A witness owes nobody an explanation; its status says it all.
+            Err(SendError::Unexplained { status, problem })
+                if status == StatusCode::UNPROCESSABLE_ENTITY.as_u16() =>
+            {
+                Ok(HeadAnswer::Fork(problem.message))
+            }
+            answer => answer,
+        }
+    }
+
+    async fn offer(&self, url: &str, offer: &AddCheckpoint) -> Result<HeadAnswer, SendError> {
         let media = HeaderValue::from_static(REQUEST_MEDIA_TYPE);
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, media)]);
         let body = offer.to_string().into_bytes();
-        let answer = self.exchange(&url, headers, body).await?;
+        let answer = self.exchange(url, headers, body).await?;
         let is_size = answer
             .headers
             .get(CONTENT_TYPE)
@@ -50,7 +70,7 @@ impl Transport {
                 });
         }
         let unfit = answer.status == StatusCode::UNPROCESSABLE_ENTITY;
-        match classify(&url, answer) {
+        match classify(url, answer) {
             Ok(lines) => Ok(HeadAnswer::Cosigned(
                 String::from_utf8_lossy(&lines).into_owned(),
             )),

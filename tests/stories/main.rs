@@ -23,3 +23,4 @@ mod rotate_keys;
 mod see_what_changed;
 mod show_the_evidence;
 mod site;
+mod trust_nobody_alone;

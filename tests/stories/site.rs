@@ -78,7 +78,12 @@ impl Site {
     }
 
     pub(crate) fn start_dashboard(&self) -> Running {
-        let config = self.path("dashboard.toml");
+        self.start_another_dashboard("dashboard.toml")
+    }
+
+    /// Starts a dashboard with this file of the site as its configuration.
+    pub(crate) fn start_another_dashboard(&self, config: &str) -> Running {
+        let config = self.path(config);
         let running = Running::start(&[
             "dashboard",
             "--dashboard-config",
@@ -122,6 +127,14 @@ impl Site {
             .next()
             .unwrap()
             .parse()
+            .unwrap()
+    }
+
+    /// The name of the agent's newest ledger.
+    pub(crate) fn origin(&self) -> String {
+        let query = "SELECT origin FROM epoch ORDER BY epoch DESC LIMIT 1";
+        open(&self.path("agent/store.db"))
+            .query_row(query, [], |row| row.get(0))
             .unwrap()
     }
 

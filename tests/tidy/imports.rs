@@ -9,7 +9,7 @@ const LAYERS: [&[&str]; 8] = [
     &["cli"],
     &["agent"],
     &["world"],
-    &["gateway", "schedule", "submit"],
+    &["gateway", "schedule", "submit", "witness"],
     &[
         "events",
         "identity",
@@ -26,11 +26,14 @@ const LAYERS: [&[&str]; 8] = [
 ];
 
 /// Neighbours that must not know each other: the loops meet only in the store, and the store sends nothing.
-const STRANGERS: [(&str, &str); 4] = [
+const STRANGERS: [(&str, &str); 7] = [
     ("gateway", "schedule"),
     ("gateway", "submit"),
+    ("gateway", "witness"),
     ("schedule", "submit"),
+    ("schedule", "witness"),
     ("store", "transport"),
+    ("submit", "witness"),
 ];
 
 /// A word that may be named in some places only, and the reason.
