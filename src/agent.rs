@@ -27,8 +27,9 @@ use crate::identity::{Identity, IdentityError, Machine};
 use crate::limits::{CLOCK_LOOK, CLOCK_SET_AFTER, REOPEN_CEILING, REOPEN_FIRST};
 use crate::metrics::{self, Metrics};
 use crate::schedule::{self, Changes, Collecting, Source};
+use crate::seal::KeyError;
 use crate::status::{self, Nameplate, PartState, Status, error_chain};
-use crate::store::{Sender, Store, StoreError};
+use crate::store::{self, Sender, Store, StoreError};
 use crate::submit::{Submitting, Taken};
 use crate::transport::tls::TlsFiles;
 use crate::transport::{Transport, TransportError};
@@ -82,7 +83,8 @@ impl Agent {
         accepted: Option<mpsc::Sender<Taken>>,
     ) -> Result<Self, AgentError> {
         let clock = world.clock.clone();
-        let store = Store::open_with(&config.store.path, world.blocking.clone()).await?;
+        let key = store::key::find_or_make(&config.store)?;
+        let store = Store::open_with(&config.store.path, &key, world.blocking.clone()).await?;
         let machine = Machine::local(&clock.boot_id());
         let directory = config.store.path.join("identity");
         let identity = Arc::new(Identity::open(&directory, &machine, clock.now())?);
@@ -281,6 +283,11 @@ impl Agent {
             .map_err(|errors: ConfigErrors| errors.render(false))?;
         if config.store.path != self.config.store.path {
             return Err("store.path cannot be changed by a reload: restart the agent".to_owned());
+        }
+        if (&config.store.key, &config.store.old_key)
+            != (&self.config.store.key, &self.config.store.old_key)
+        {
+            return Err("store.key cannot be changed by a reload: restart the agent".to_owned());
         }
         if config.status_socket != self.config.status_socket {
             return Err(
@@ -518,6 +525,9 @@ pub enum AgentError {
     /// The keys cannot be used.
     #[error("cannot use the agent's identity")]
     Identity(#[from] IdentityError),
+    /// The key of the store is missing or cannot be used.
+    #[error("cannot open what the store holds")]
+    Key(#[from] KeyError),
     /// The machine has no usable id.
     #[error("cannot name this instance")]
     Instance(#[from] cms_spec::ids::NameError),

@@ -21,6 +21,7 @@ pub mod identity;
 pub mod limits;
 pub mod metrics;
 pub mod schedule;
+pub mod seal;
 pub mod status;
 pub mod store;
 pub mod submit;

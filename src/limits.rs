@@ -8,6 +8,15 @@ use jiff::{SignedDuration, Timestamp};
 /// sources ticking at once stays below it, and a stuck disk makes callers wait instead of filling memory.
 pub const STORE_QUEUE: usize = 64;
 
+/// Data keys of the store that are held opened: the windows are read in order, so that few change places.
+pub const DATA_KEYS_OPEN_MAX: usize = 16;
+
+/// Newest data keys that the store's key is tried on. One that opens is enough; damage hits few.
+pub const DATA_KEYS_CHECKED_MAX: u32 = 64;
+
+/// Longest file of the identity that is read; sealed keys have a few hundred bytes, and room for those to come.
+pub const IDENTITY_BYTES_MAX: u64 = 4096;
+
 /// Longest answer of a dashboard that is read. Acceptances are a few hundred bytes, problems a few thousand.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
 

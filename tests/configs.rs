@@ -161,6 +161,12 @@ fn a_secret_is_never_shown() {
         "api_key = \"SECRET\"",
         "[dashbord]\napi_key = \"SECRET\"\nendpoint = 5",
         "[[dashboard]]\napi_key = \"SECRET\"",
+        "store.key = \"SECRET\"",
+        "store.key = \"SECRET",
+        "store = { path = \"/x\", key = \"SECRET\"",
+        "store.key = { file = \"SECRET\" }",
+        "store.old_key = { key = \"SECRET\" }",
+        "[store]\nkye = 1\nold_key = \"SECRET\"",
         "password = \"SECRET\"",
         "[energy]\ntoken = { a = [ { b = \"SECRET\" } ] }",
     ];
@@ -258,6 +264,8 @@ fn the_example_shows_the_defaults() {
             "dashboard.client_key_file",
             "energy.carbon.source",
             "metrics.listen",
+            "store.key.file",
+            "store.old_key.file",
         ]
     );
 }

@@ -22,7 +22,7 @@ use tempfile::NamedTempFile;
 use super::progress::Progress;
 use super::{CliError, ExitStatus, load, print};
 use crate::identity::{self, Published};
-use crate::store::{KeptReceipt, Snapshot, StoreError};
+use crate::store::{self, KeptReceipt, Snapshot, StoreError};
 
 /// Leaves between two looks at the progress line.
 const LEAVES_PER_LOOK: u64 = 256;
@@ -77,10 +77,17 @@ impl Export {
             });
         }
         let config = load(config_path)?;
-        let hint = "run it as the agent's user, on the host that the agent has run on";
+        let hint = "run it as the agent's user and with its credentials, on the host that the agent has run on";
+        let key = store::key::find(&config.store)
+            .map_err(|error| CliError::configuration(&error).hint(hint))?
+            .ok_or_else(|| CliError::Failed {
+                status: ExitStatus::Bug,
+                chain: format!("nothing has been kept in {}", config.store.path.display()),
+                hint: Some(hint.to_owned()),
+            })?;
         let published = identity::published(&config.store.path.join("identity"));
         let keys = published.map_err(|error| CliError::failed(&error).hint(hint))?;
-        let snapshot = Snapshot::open(&config.store.path)
+        let snapshot = Snapshot::open(&config.store.path, &key)
             .map_err(|error| CliError::failed(&error).hint(hint))?;
         let written = self
             .write(&snapshot, &keys)

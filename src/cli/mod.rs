@@ -1,7 +1,7 @@
 //! The command line: one file for each command, its arguments and one function.
 //!
 //! Exit codes: 0 all is well; 1 a check, status, demo or verify found a problem; 2 verify finds something missing;
-//! 64 the command line is wrong; 70 a bug or a failed start; 78 the configuration is wrong.
+//! 64 the command line is wrong; 70 a bug or a failed start; 78 the configuration is wrong, or the store's key is.
 
 mod check;
 mod completions;
@@ -142,6 +142,15 @@ impl CliError {
     pub fn failed(error: &dyn std::error::Error) -> Self {
         Self::Failed {
             status: ExitStatus::Bug,
+            chain: error_chain(error),
+            hint: None,
+        }
+    }
+
+    /// An error that a person has to put right before another attempt can succeed.
+    pub fn configuration(error: &dyn std::error::Error) -> Self {
+        Self::Failed {
+            status: ExitStatus::Config,
             chain: error_chain(error),
             hint: None,
         }

@@ -53,7 +53,7 @@ impl Preview {
         let clock = Clock::system();
         let host = agent::local_host(config, &clock).map_err(|error| CliError::failed(&error))?;
         let mut windows = if config.store.path.join("store.db").exists() {
-            store::read_windows(&config.store.path).unwrap_or_default()
+            kept_windows(config)?
         } else {
             Windows::default()
         };
@@ -118,6 +118,18 @@ impl Preview {
         print("\n");
         Ok(ExitStatus::Ok)
     }
+}
+
+/// The windows of the agent that has run here.
+fn kept_windows(config: &Config) -> Result<Windows, CliError> {
+    let hint = "run it as the agent's user and with its credentials";
+    let key = store::key::find(&config.store)
+        .map_err(|error| CliError::configuration(&error).hint(hint))?;
+    let Some(key) = key else {
+        return Ok(Windows::default());
+    };
+    store::read_windows(&config.store.path, &key)
+        .map_err(|error| CliError::failed(&error).hint(hint))
 }
 
 /// Ticks a source until it has given all that it has: two looks for counters, to the end for a scan.

@@ -8,8 +8,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::{CliError, ExitStatus, LogFormat, load, logs};
-use crate::agent::{Agent, Control};
+use crate::agent::{Agent, AgentError, Control};
 use crate::limits::{BLOCKING_KEEP_ALIVE, BLOCKING_THREADS};
+use crate::store::StoreError;
 use crate::world::World;
 
 /// Runs the agent until SIGTERM or SIGINT; SIGHUP reads the configuration again.
@@ -29,8 +30,12 @@ impl Run {
             let control = signals().map_err(|error| CliError::failed(&error))?;
             let agent = Agent::open(config_path, config, World::real(), None)
                 .await
-                .map_err(|error| {
-                    CliError::failed(&error).hint("`check` shows what stands in the way")
+                .map_err(|error| match error {
+                    // Trying again changes nothing before a person has put the key right.
+                    AgentError::Key(_) | AgentError::Store(StoreError::Key(_)) => {
+                        CliError::configuration(&error)
+                    }
+                    _ => CliError::failed(&error).hint("`check` shows what stands in the way"),
                 })?;
             agent
                 .run(control)

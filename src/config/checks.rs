@@ -19,8 +19,10 @@ use toml::de::{DeTable, DeValue};
 use super::amount::{Size, Time};
 use super::dashboard;
 use super::files::Files;
+use super::reference::{self, SecretKey};
 use super::report::{Problem, Problems};
 use super::resolved::{Origin, Resolved, Setting};
+use super::tree::Node;
 use super::{Config, Log, LogFormat, LogLevel, Schedule, Store};
 use super::{raw, read, sources, tree, witness};
 
@@ -35,6 +37,20 @@ const STORE_SIZE: Size = Size(512 << 20);
 
 /// Below this the windows and a few days of outage do not fit.
 const STORE_SIZE_MIN: Size = Size(64 << 20);
+
+/// The key that the store is sealed with.
+const STORE_KEY: SecretKey = SecretKey {
+    path: "store.key",
+    example: "key = { credential = \"store-key\" }, or { file = \"/var/lib/cms-telemetry-agent-key/store.key\" }",
+    may_be_variable: false,
+};
+
+/// The key before it.
+const STORE_OLD_KEY: SecretKey = SecretKey {
+    path: "store.old_key",
+    example: "old_key = { file = \"/var/lib/cms-telemetry-agent-key/store.key\" }, or { credential = \"old-store-key\" }",
+    may_be_variable: false,
+};
 
 /// Raw telemetry is retained 90 days (specification, section VI.C).
 const RETENTION_MIN: Time = Time(std::time::Duration::from_secs(90 * 86_400));
@@ -96,11 +112,14 @@ pub(super) fn config(
     };
     let api_key = tree::take(&mut table, "dashboard.api_key").map(|(_, node)| node);
     let api_key_next = tree::take(&mut table, "dashboard.api_key_next").map(|(_, node)| node);
+    let store_keys = [STORE_KEY, STORE_OLD_KEY]
+        .map(|key| tree::take(&mut table, key.path).map(|(_, node)| node));
     let dashboard_span = table.get("dashboard").map_or(0..0, Spanned::span);
     witness::refuse_single(&mut table, check.problems);
     let found = sources::take(&mut table, collectors, check.problems);
     let mut besides = sources::top_keys(collectors);
     besides.extend(["dashboard.api_key", "dashboard.api_key_next"]);
+    besides.extend([STORE_KEY.path, STORE_OLD_KEY.path]);
     let outcome = read::table(
         &Spanned::new(span, DeValue::Table(table)),
         &besides,
@@ -114,7 +133,7 @@ pub(super) fn config(
     let site = check.site(root.site, hostname);
     let keys = (api_key, api_key_next);
     let dashboard = dashboard::check(&mut check, root.dashboard, keys, dashboard_span);
-    let store = check.store(root.store);
+    let store = check.store(root.store, store_keys);
     let energy = check.energy(root.energy);
     let schedule = check.schedule(root.schedule);
     let metrics_listen = check.metrics(root.metrics);
@@ -251,7 +270,7 @@ impl Checker<'_> {
         site
     }
 
-    fn store(&mut self, raw: raw::Store) -> Store {
+    fn store(&mut self, raw: raw::Store, keys: [Option<Node<'_>>; 2]) -> Store {
         let path = self.value(
             "store.path",
             raw.path,
@@ -283,10 +302,19 @@ impl Checker<'_> {
             check,
             shown,
         );
+        let mut key = |key: SecretKey, node: Option<Node<'_>>| {
+            if node.is_none() {
+                self.note(key.path, None, Origin::default());
+            }
+            reference::check(self, &key, &node?)
+        };
+        let [key_node, old_key_node] = keys;
         Store {
             path,
             bytes_max: size.0,
             retention: retention.0,
+            key: key(STORE_KEY, key_node),
+            old_key: key(STORE_OLD_KEY, old_key_node),
         }
     }
 

@@ -8,29 +8,31 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use reqwest::Url;
-use serde::Deserialize;
 use toml::Spanned;
-use toml::de::DeValue;
 
 use super::checks::{Checker, Fault, absolute, shown_path};
-use super::report::Problem;
+use super::reference::{self, SecretKey};
 use super::resolved::Origin;
 use super::secret::SecretSource;
 use super::tree::Node;
-use super::{mask, raw, read, tree};
+use super::{raw, tree};
 
 /// The public dashboard.
 const ENDPOINT: &str = "https://dashboard.carbonmirror.org/api/v1";
 
-/// How the key is written; every refusal shows it.
-const API_KEY_EXAMPLE: &str = "api_key = { file = \"/etc/cms-telemetry-agent/api.key\" }, or { credential = \"api-key\" }, \
-     or { env = \"CMS_API_KEY\" }";
+/// The API key, and how its place is written.
+const API_KEY: SecretKey = SecretKey {
+    path: "dashboard.api_key",
+    example: "api_key = { file = \"/etc/cms-telemetry-agent/api.key\" }, or { credential = \"api-key\" }, \
+     or { env = \"CMS_API_KEY\" }",
+    may_be_variable: true,
+};
 
 /// The key that stands by.
-const NEXT: &str = "dashboard.api_key_next";
-
-/// Linux refuses longer names of files, and a credential is a file.
-const CREDENTIAL_NAME_BYTES_MAX: usize = 255;
+const API_KEY_NEXT: SecretKey = SecretKey {
+    path: "dashboard.api_key_next",
+    ..API_KEY
+};
 
 /// The dashboard, as this agent reaches it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,16 +127,16 @@ pub(super) fn check(
 ) -> Option<Dashboard> {
     let endpoint = endpoint(check, raw.endpoint);
     let api_key = match api_key {
-        Some(node) => secret(check, "dashboard.api_key", &node),
+        Some(node) => reference::check(check, &API_KEY, &node),
         None => {
-            check.missing("dashboard.api_key", span, API_KEY_EXAMPLE);
+            check.missing(API_KEY.path, span, API_KEY.example);
             None
         }
     };
     if api_key_next.is_none() {
-        check.note(NEXT, None, Origin::default());
+        check.note(API_KEY_NEXT.path, None, Origin::default());
     }
-    let api_key_next = api_key_next.map(|node| secret(check, NEXT, &node));
+    let api_key_next = api_key_next.map(|node| reference::check(check, &API_KEY_NEXT, &node));
     let mut path = |key: &str, raw: Option<Spanned<String>>| {
         if raw.is_none() {
             check.note(key, None, Origin::default());
@@ -179,76 +181,6 @@ fn endpoint(check: &mut Checker<'_>, raw: Option<Spanned<String>>) -> Option<End
     }
     let parse = |text: String| Endpoint::parse(&text);
     check.optional(key, raw, parse, |e| tree::string(&e.to_string()))
-}
-
-/// Reads where a secret is. No value of it is ever repeated: it may be the secret itself.
-fn secret(check: &mut Checker<'_>, key: &str, node: &Node<'_>) -> Option<SecretSource> {
-    let inline = || {
-        Problem::at(node.span(), format!("`{key}` holds the key itself"))
-            .label("not shown here")
-            .help("put it into a file that only the agent's user can read, and write where it is")
-            .help(API_KEY_EXAMPLE)
-    };
-    if !matches!(node.get_ref(), DeValue::Table(_)) {
-        check.problems.push(inline());
-        return None;
-    }
-    let outcome = read::table(node, &[], check.problems, |d| {
-        raw::SecretReference::deserialize(d)
-    });
-    let reference = outcome.value.filter(|_| outcome.left_out.is_empty())?;
-    let given = [
-        ("credential", reference.credential),
-        ("env", reference.env),
-        ("file", reference.file),
-    ];
-    let mut given = given
-        .into_iter()
-        .filter_map(|(kind, text)| Some((kind, text?)));
-    let (Some((kind, text)), None) = (given.next(), given.next()) else {
-        let problem = Problem::at(
-            node.span(),
-            format!("`{key}` names one place, not none or several"),
-        );
-        check.problems.push(problem.help(API_KEY_EXAMPLE));
-        return None;
-    };
-    if mask::has_key(text.get_ref()) {
-        check.problems.push(inline());
-        return None;
-    }
-    let source = |text: String| match kind {
-        "credential" => credential(text),
-        "env" => variable(text),
-        _ => absolute(text).map(SecretSource::File),
-    };
-    let show = |source: &SecretSource| match source {
-        SecretSource::File(path) => shown_path(path),
-        SecretSource::Credential(name) | SecretSource::Env(name) => tree::string(name),
-    };
-    check.optional(&format!("{key}.{kind}"), Some(text), source, show)
-}
-
-fn credential(name: String) -> Result<SecretSource, Fault> {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
-    let right = (1..=CREDENTIAL_NAME_BYTES_MAX).contains(&name.len())
-        && !name.starts_with('.')
-        && name.bytes().all(allowed);
-    if right {
-        return Ok(SecretSource::Credential(name));
-    }
-    Err(Fault::new("this is no name of a credential")
-        .help("use letters, digits, '_', '-' and '.', as in LoadCredential=api-key:FILE"))
-}
-
-fn variable(name: String) -> Result<SecretSource, Fault> {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-    if starts && name.bytes().all(allowed) {
-        return Ok(SecretSource::Env(name));
-    }
-    Err(Fault::new("this is no name of an environment variable")
-        .help("use letters, digits and '_', for example CMS_API_KEY"))
 }
 
 #[cfg(test)]

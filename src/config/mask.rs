@@ -16,6 +16,9 @@ const KEY_PREFIXES: [&str; 2] = ["cms_live_", "cms_test_"];
 /// Parts of key names whose values are never shown.
 const SECRET_NAMES: [&str; 5] = ["apikey", "passphrase", "password", "secret", "token"];
 
+/// Whole names of keys whose values are never shown.
+const SECRET_WORDS: [&str; 2] = ["key", "oldkey"];
+
 /// Inside a secret's table these say where the secret is, not what it is.
 const REFERENCES: [&str; 3] = ["credential", "env", "file"];
 
@@ -72,12 +75,16 @@ pub(super) fn is_secret_path(path: &str) -> bool {
 
 /// Whether the value of this key must not be shown.
 pub(super) fn is_secret_name(key: &str) -> bool {
-    let plain: String = key
-        .chars()
-        .filter(char::is_ascii_alphanumeric)
-        .map(|c| c.to_ascii_lowercase())
-        .collect();
-    SECRET_NAMES.iter().any(|name| plain.contains(name)) && !plain.ends_with("file")
+    let plain = |text: &str| -> String {
+        text.chars()
+            .filter(char::is_ascii_alphanumeric)
+            .map(|c| c.to_ascii_lowercase())
+            .collect()
+    };
+    let last = plain(key.rsplit('.').next().unwrap_or_default());
+    let all = plain(key);
+    SECRET_WORDS.contains(&last.as_str())
+        || SECRET_NAMES.iter().any(|name| all.contains(name)) && !all.ends_with("file")
 }
 
 fn keys(files: &mut Files) {
@@ -122,7 +129,13 @@ fn after_secret_names(text: &mut Text) {
         if let Some(equals) = line.find('=') {
             let (name, value) = line.split_at(equals);
             let first_table = value.find('{').unwrap_or(value.len());
-            if is_secret_name(name) || is_secret_name(value.get(first_table..).unwrap_or_default())
+            let inside = value.get(first_table..).unwrap_or_default();
+            let mut keys = inside
+                .split(['{', ','])
+                .filter_map(|part| part.split_once('='));
+            if is_secret_name(name)
+                || is_secret_name(inside)
+                || keys.any(|(key, _)| is_secret_name(key))
             {
                 let open = value.contains("\"\"\"") || value.contains("'''");
                 let until = if open { text.content.len() } else { end };

@@ -16,6 +16,7 @@ mod files;
 mod mask;
 mod raw;
 mod read;
+mod reference;
 mod report;
 mod resolved;
 mod secret;
@@ -83,6 +84,11 @@ pub struct Store {
     pub bytes_max: u64,
     /// How long raw readings and bodies are kept, at least the specification's 90 days.
     pub retention: Duration,
+    /// Where the key is that everything is sealed with; never a variable. Unless configured, a credential or a
+    /// file beside the store.
+    pub key: Option<SecretSource>,
+    /// Where the key is that was used before, while changing to another one.
+    pub old_key: Option<SecretSource>,
 }
 
 /// How often each category is submitted: never slower than the specification.

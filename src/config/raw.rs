@@ -42,7 +42,7 @@ pub(super) struct Dashboard {
     pub(super) client_key_file: Option<Spanned<String>>,
 }
 
-/// `dashboard.api_key`
+/// `dashboard.api_key`, `store.key`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct SecretReference {
@@ -61,7 +61,7 @@ pub(super) struct Witness {
     pub(super) vkey: Option<Spanned<String>>,
 }
 
-/// `[store]`
+/// `[store]`. Its keys are taken out before, so that no error can show them.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct Store {

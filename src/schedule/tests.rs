@@ -14,6 +14,7 @@ use cms_spec::reading::{Quantity, Value};
 use crate::api_keys::ApiKeys;
 use crate::config::SecretSource;
 use crate::events::Events;
+use crate::seal::tests::key;
 use crate::status::{Nameplate, Part};
 
 /// More than a busy machine needs; waiting ends as soon as the condition holds.
@@ -113,7 +114,7 @@ impl Collector for Fake {
 #[tokio::test]
 async fn sources_that_hang_or_panic_are_opened_again_and_the_others_do_not_notice() {
     let directory = tempfile::tempdir().unwrap();
-    let store = Store::open(directory.path()).await.unwrap();
+    let store = Store::open(directory.path(), &key(1)).await.unwrap();
     let clock = Clock::system();
     let nameplate = Nameplate {
         company_id: "acme-corp".to_owned(),

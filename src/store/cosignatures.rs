@@ -134,6 +134,7 @@ fn read(source: rusqlite::Error) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seal::tests::key;
     use crate::store::{LeafDraft, Moment};
     use cms_attest::checkpoint::{Cosigner, verify_cosignature};
     use cms_attest::{LeafKind, SigningKey};
@@ -141,7 +142,7 @@ mod tests {
     #[tokio::test]
     async fn each_witness_has_its_own_newest() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path()).await.unwrap();
+        let store = Store::open(directory.path(), &key(1)).await.unwrap();
         let moment = Moment {
             now: Timestamp::from_second(1_772_000_000).unwrap(),
             boot_id: "b".to_owned(),

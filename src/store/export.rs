@@ -7,16 +7,17 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::StoreError;
 use super::ledger::to_sql;
 use super::receipts::COSIGNER;
-use super::samples::decompress;
-use super::schema;
+use super::seal::{Record, Sealer};
+use super::{StoreError, meta, schema};
+use crate::seal::StoreKey;
 
 /// The store as it was at one moment.
 #[derive(Debug)]
 pub struct Snapshot {
     connection: Connection,
+    sealer: Sealer,
 }
 
 /// A receipt as it was kept.
@@ -34,14 +35,14 @@ impl Snapshot {
     /// Opens the store in `directory`.
     ///
     /// # Errors
-    /// When there is none, or it cannot be read.
-    pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        let connection = schema::open_to_read(&directory.join("store.db"))?;
+    /// When there is none, it cannot be read, or it has another key.
+    pub fn open(directory: &Path, key: &StoreKey) -> Result<Self, StoreError> {
+        let (connection, sealer) = schema::open_to_read(&directory.join("store.db"), key)?;
         // The transaction begins with its first read and is given up when the connection closes.
         connection
             .execute_batch("BEGIN; SELECT count(*) FROM epoch;")
             .map_err(read("the ledgers"))?;
-        Ok(Self { connection })
+        Ok(Self { connection, sealer })
     }
 
     /// The dashboard's key for receipts, if it gives any.
@@ -49,7 +50,7 @@ impl Snapshot {
     /// # Errors
     /// When the database cannot be read.
     pub fn cosigner(&self) -> Result<Option<String>, StoreError> {
-        let key = schema::meta(&self.connection, COSIGNER)?;
+        let key = meta::get(&self.connection, &self.sealer, COSIGNER)?;
         Ok(key.filter(|key| !key.is_empty()))
     }
 
@@ -101,7 +102,7 @@ impl Snapshot {
     /// # Errors
     /// When the database cannot be read, or the bytes make no sense.
     pub fn body(&self, epoch: u64, index: u64) -> Result<Option<Vec<u8>>, StoreError> {
-        let packed: Option<Vec<u8>> = self
+        let sealed: Option<Vec<u8>> = self
             .connection
             .prepare_cached("SELECT bytes FROM body WHERE epoch = ?1 AND idx = ?2")
             .and_then(|mut select| {
@@ -109,7 +110,13 @@ impl Snapshot {
                 select.query_row(key, |row| row.get(0)).optional()
             })
             .map_err(read("a body"))?;
-        packed.map(|packed| decompress(&packed)).transpose()
+        let record = Record::Body {
+            epoch: to_sql(epoch),
+            index: to_sql(index),
+        };
+        sealed
+            .map(|sealed| self.sealer.open(&self.connection, record, &sealed))
+            .transpose()
     }
 
     /// The smallest receipt over more than `size` leaves of an epoch.
@@ -144,6 +151,7 @@ fn read(what: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seal::tests::key;
     use crate::store::{LeafDraft, Moment, Store};
     use cms_attest::leaf::LeafKind;
     use jiff::Timestamp;
@@ -151,8 +159,11 @@ mod tests {
     #[tokio::test]
     async fn what_is_written_later_is_not_seen() {
         let directory = tempfile::tempdir().unwrap();
-        assert!(Snapshot::open(directory.path()).is_err(), "nothing is made");
-        let store = Store::open(directory.path()).await.unwrap();
+        assert!(
+            Snapshot::open(directory.path(), &key(1)).is_err(),
+            "nothing is made"
+        );
+        let store = Store::open(directory.path(), &key(1)).await.unwrap();
         let moment = Moment {
             now: Timestamp::from_second(1_772_000_000).unwrap(),
             boot_id: "b".to_owned(),
@@ -167,7 +178,7 @@ mod tests {
             store.append_leaves(origin.clone(), moment.clone(), drafts)
         };
         append(3).await.unwrap();
-        let snapshot = Snapshot::open(directory.path()).unwrap();
+        let snapshot = Snapshot::open(directory.path(), &key(1)).unwrap();
         append(2).await.unwrap();
         let mut seen = Vec::new();
         snapshot

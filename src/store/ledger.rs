@@ -338,6 +338,7 @@ pub(super) fn from_ms(milliseconds: i64) -> Result<Timestamp, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seal::tests::key;
 
     const SPRING: i64 = 1_772_000_000;
 
@@ -361,7 +362,7 @@ mod tests {
     #[tokio::test]
     async fn an_epoch_that_begins_after_the_clock_was_put_back_is_still_the_newest() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path()).await.unwrap();
+        let store = Store::open(directory.path(), &key(1)).await.unwrap();
         let first = origin(&store, "acme-corp", 0).await;
         let second = origin(&store, "other-corp", -9_000).await;
         assert!(second.epoch() > first.epoch());
@@ -373,7 +374,7 @@ mod tests {
     #[tokio::test]
     async fn slots_that_a_clock_ahead_has_closed_are_closed_again_in_their_time() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path()).await.unwrap();
+        let store = Store::open(directory.path(), &key(1)).await.unwrap();
         let origin = origin(&store, "acme-corp", 0).await;
         let category = Category::GhostCompute;
         let gap = |number: i64| {

@@ -13,27 +13,35 @@
 //!
 //! # Tables
 //! ```text
-//! meta    key -> value                             carry and statements of the windows, enrolment
-//! tick    id, bucket, body                         samples of open buckets, JSON, one row each
-//! raw     bucket, part -> ticks, body              samples of sealed buckets, JSON lines, zstd
-//! block   bucket -> body                           window sums of all instances, columns, zstd
+//! meta    key -> value*                            carry and statements of the windows, enrolment, identity
+//! tick    id, bucket, body*                        samples of open buckets, JSON, one row each
+//! raw     bucket, part -> ticks, body*             samples of closed buckets, JSON lines
+//! block   bucket -> body*                          window sums of all instances, columns
 //! epoch   epoch -> origin                          the ledgers of this agent, the newest is written to
 //! leaf    epoch, idx -> kind, slot, record, hash   the ledger; never deleted
-//! body    epoch, idx -> bytes                      canonical bytes of submissions, zstd
-//! outbox  epoch, idx -> state, attempts, ...       where each submission stands
+//! body    epoch, idx -> bytes*                     canonical bytes of submissions
+//! outbox  epoch, idx -> state, attempts, answer*   where each submission stands
 //! receipt, cosignature                             heads that the dashboard and witnesses have signed
+//! dek     id -> kek_id, wrapped                    data keys, each under the store's key; dek_spare is a copy
+//! quarantine  id -> kind, place, why, bytes        records that cannot be opened
 //! ```
+//! What has a star is compressed and encrypted ([`crate::seal`]).
 //! A bucket is a quarter of an hour, numbered from the Unix epoch. Times are milliseconds since the epoch.
 
 pub mod cosignatures;
 pub mod export;
+pub mod key;
 pub mod ledger;
+mod meta;
 pub mod outbox;
 mod place;
+mod plain;
+pub mod quarantine;
 pub mod receipts;
 pub mod retention;
 pub mod samples;
 mod schema;
+mod seal;
 mod silent;
 
 use std::fmt;
@@ -49,6 +57,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::blocking::{Blocking, Disk};
 use crate::limits::STORE_QUEUE;
+use crate::seal::{KeyError, StoreKey};
 
 pub use cosignatures::WitnessRow;
 pub use export::{KeptReceipt, Snapshot};
@@ -74,6 +83,7 @@ enum Desk {
 /// What the store's thread owns.
 pub struct Inner {
     connection: Connection,
+    sealer: seal::Sealer,
     place: place::Place,
     windows: Windows,
     unsaved: samples::Unsaved,
@@ -87,19 +97,24 @@ impl Store {
     /// Opens the database under `path`, making both where they are missing, and loads the windows.
     ///
     /// # Errors
-    /// When the directory or the database cannot be made, read or understood.
-    pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::open_with(path, Blocking::OnThreads).await
+    /// When the directory or the database cannot be made, read or understood, or has another key.
+    pub async fn open(path: &Path, key: &StoreKey) -> Result<Self, StoreError> {
+        Self::open_with(path, key, Blocking::OnThreads).await
     }
 
     /// As [`Store::open`], with the work done where `blocking` says.
     ///
     /// # Errors
     /// As [`Store::open`].
-    pub async fn open_with(path: &Path, blocking: Blocking) -> Result<Self, StoreError> {
+    pub async fn open_with(
+        path: &Path,
+        key: &StoreKey,
+        blocking: Blocking,
+    ) -> Result<Self, StoreError> {
+        let key = key.clone();
         let path: Arc<Path> = Arc::from(path);
         if let Blocking::OnCaller(disk) = blocking {
-            let inner = Arc::new(Mutex::new(Inner::open(&path)?));
+            let inner = Arc::new(Mutex::new(Inner::open(&path, &key)?));
             let desk = Desk::Caller(inner, disk);
             return Ok(Self { desk, path });
         }
@@ -109,7 +124,7 @@ impl Store {
         thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || {
-                let mut inner = match Inner::open(&thread_path) {
+                let mut inner = match Inner::open(&thread_path, &key) {
                     Ok(inner) => inner,
                     Err(error) => {
                         drop(opened.send(Err(error)));
@@ -168,24 +183,6 @@ impl Store {
         .await
     }
 
-    /// Reads a value of `meta`.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub async fn meta(&self, key: &'static str) -> Result<Option<String>, StoreError> {
-        self.call(move |inner| schema::meta(&inner.connection, key))
-            .await
-    }
-
-    /// Writes a value of `meta`.
-    ///
-    /// # Errors
-    /// When the database cannot be written.
-    pub async fn set_meta(&self, key: &'static str, value: String) -> Result<(), StoreError> {
-        self.call(move |inner| schema::set_meta(&inner.connection, key, &value))
-            .await
-    }
-
     /// Moves the write-ahead log into the database, so that one file holds everything. Where somebody reads
     /// it at this moment the log stays, and nothing is lost.
     ///
@@ -227,15 +224,16 @@ async fn call_here<T>(
 }
 
 impl Inner {
-    fn open(path: &Path) -> Result<Self, StoreError> {
+    fn open(path: &Path, key: &StoreKey) -> Result<Self, StoreError> {
         let claim = place::Claim::on(path)?;
         let database = path.join("store.db");
-        let connection = schema::open(&database)?;
+        let (connection, sealer) = schema::open(&database, key)?;
         let place = place::Place::of(claim, database)?;
-        let (windows, oldest_tick_bucket) = samples::load(&connection)?;
+        let (windows, oldest_tick_bucket) = samples::load(&connection, &sealer)?;
         outbox::recover(&connection)?;
         Ok(Self {
             connection,
+            sealer,
             place,
             windows,
             unsaved: samples::Unsaved::default(),
@@ -290,10 +288,10 @@ impl fmt::Debug for Inner {
 /// Reads the windows of a store that an agent may be using, without changing anything.
 ///
 /// # Errors
-/// When there is no store or it cannot be read.
-pub fn read_windows(path: &Path) -> Result<Windows, StoreError> {
-    let connection = schema::open_to_read(&path.join("store.db"))?;
-    Ok(samples::load(&connection)?.0)
+/// When there is no store, it cannot be read, or it has another key.
+pub fn read_windows(path: &Path, key: &StoreKey) -> Result<Windows, StoreError> {
+    let (connection, sealer) = schema::open_to_read(&path.join("store.db"), key)?;
+    Ok(samples::load(&connection, &sealer)?.0)
 }
 
 /// Why the store could not do what it was asked.
@@ -306,6 +304,15 @@ pub enum StoreError {
         what: &'static str,
         /// What is wrong with it.
         found: String,
+    },
+    /// An earlier version wrote it, and it is open for reading only.
+    #[error(
+        "the store {} is of an earlier version: start the agent once, which brings it up to date",
+        path.display()
+    )]
+    Earlier {
+        /// The database.
+        path: PathBuf,
     },
     /// A value could not be put into its stored form.
     #[error("cannot encode {what} for the store: {found}")]
@@ -333,6 +340,9 @@ pub enum StoreError {
         /// The directory.
         path: PathBuf,
     },
+    /// Its key is another one, or cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// Another version wrote it.
     #[error(
         "the store {} has version {found}, this agent knows up to {known}: install the newer agent again or choose another store.path",
@@ -389,14 +399,27 @@ pub enum StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seal::tests::key;
 
     #[tokio::test]
     async fn on_a_full_disk_writes_fail_and_succeed_again_when_there_is_room() {
         let directory = tempfile::tempdir().unwrap();
         let disk = Disk::default();
         let blocking = Blocking::OnCaller(disk.clone());
-        let store = Store::open_with(directory.path(), blocking).await.unwrap();
-        let large = || "x".repeat(100_000);
+        let store = Store::open_with(directory.path(), &key(1), blocking)
+            .await
+            .unwrap();
+        // Nothing that compresses.
+        let large = || {
+            let mut state = 1_u64;
+            let mut letter = || {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                char::from(b'!' + u8::try_from(state >> 58).unwrap())
+            };
+            (0..100_000).map(|_| letter()).collect::<String>()
+        };
         disk.fill(true);
         assert!(matches!(
             store.set_meta("large", large()).await,
@@ -406,7 +429,7 @@ mod tests {
         disk.fill(false);
         store.set_meta("large", large()).await.unwrap();
         drop(store);
-        let store = Store::open(directory.path()).await.unwrap();
+        let store = Store::open(directory.path(), &key(1)).await.unwrap();
         assert_eq!(store.meta("large").await.unwrap(), Some(large()));
     }
 }

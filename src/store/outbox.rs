@@ -16,12 +16,17 @@ use cms_spec::payload::build::Payload;
 use cms_spec::payload::{AgentInfo, Delivery, Role, SCHEMA};
 use cms_spec::{Category, Slot};
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::ledger::{self, LeafDraft, Moment, from_ms, parse_origin, to_sql};
-use super::samples::{compress, decompress};
+use super::quarantine;
+use super::seal::Record;
 use super::{Inner, Store, StoreError};
 use crate::limits::LIVE_FOR;
+
+mod shown;
+
+pub use shown::{OutboxCounts, SubmissionRow};
 
 /// The next live submission. There are few, so that sorting them costs nothing.
 const LIVE: &str = "SELECT epoch, idx FROM outbox INDEXED BY outbox_state
@@ -60,39 +65,6 @@ pub struct Sender {
     pub version: String,
     /// Where it stands.
     pub site: String,
-}
-
-/// How many submissions are in each state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct OutboxCounts {
-    /// To be sent, or sent again.
-    pub pending: u64,
-    /// Taken by the dashboard.
-    pub accepted: u64,
-    /// Taken, and covered by a head of the ledger that the dashboard has countersigned.
-    pub receipted: u64,
-    /// Not wanted any more by a dashboard that takes no backfill.
-    #[serde(default)]
-    pub superseded: u64,
-    /// Refused for good.
-    pub rejected: u64,
-}
-
-/// A submission as `status` shows it.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct SubmissionRow {
-    /// Its category.
-    pub category: Category,
-    /// The slot that it closes.
-    pub slot: Slot,
-    /// Its leaf's index.
-    pub index: u64,
-    /// pending, in_flight, accepted, receipted, superseded or rejected.
-    pub state: String,
-    /// How often it was sent.
-    pub attempts: u64,
-    /// What the dashboard or the network answered last.
-    pub answer: Option<String>,
 }
 
 impl Submission {
@@ -196,12 +168,14 @@ impl Store {
         let (epoch, index) = (submission.origin.epoch(), submission.index);
         // After an outage the head was receipted before the data: such a submission is receipted at once.
         self.call(move |inner| {
+            let (epoch, index) = (to_sql(epoch), to_sql(index));
+            let answer = inner.sealed_answer(epoch, index, &answer)?;
             inner.change(
                 "UPDATE outbox SET updated_at = ?3, answer = ?4, state = CASE
                      WHEN EXISTS(SELECT 1 FROM receipt WHERE epoch = ?1 AND size > ?2) THEN 'receipted'
                      ELSE 'accepted' END
                  WHERE epoch = ?1 AND idx = ?2",
-                params![to_sql(epoch), to_sql(index), now.as_millisecond(), answer],
+                params![epoch, index, now.as_millisecond(), answer],
             )
         })
         .await
@@ -270,25 +244,6 @@ impl Store {
         .await
     }
 
-    /// How many submissions are in each state.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub async fn outbox_counts(&self) -> Result<OutboxCounts, StoreError> {
-        self.call(|inner| counts(&inner.connection)).await
-    }
-
-    /// The newest submissions, newest first.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub async fn recent_submissions(
-        &self,
-        rows_max: u32,
-    ) -> Result<Vec<SubmissionRow>, StoreError> {
-        self.call(move |inner| inner.recent(rows_max)).await
-    }
-
     async fn mark(
         &self,
         submission: &Submission,
@@ -298,10 +253,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         let (epoch, index) = (submission.origin.epoch(), submission.index);
         self.call(move |inner| {
-            inner.change(
-                "UPDATE outbox SET state = ?3, updated_at = ?4, answer = ?5 WHERE epoch = ?1 AND idx = ?2",
-                params![to_sql(epoch), to_sql(index), state, now.as_millisecond(), answer],
-            )
+            let (epoch, index) = (to_sql(epoch), to_sql(index));
+            inner.mark(epoch, index, state, now, &answer)
         })
         .await
     }
@@ -351,10 +304,18 @@ impl Inner {
             note: None,
         };
         let leaf = ledger::append(&transaction, &sender.origin, moment, draft)?;
+        let record = Record::Body {
+            epoch: to_sql(epoch),
+            index: to_sql(index),
+        };
         transaction
             .execute(
                 "INSERT INTO body(epoch, idx, bytes) VALUES (?1, ?2, ?3)",
-                params![to_sql(epoch), to_sql(index), compress(&body)?],
+                params![
+                    to_sql(epoch),
+                    to_sql(index),
+                    self.sealer.seal(record, &body)?
+                ],
             )
             .map_err(failed)?;
         transaction
@@ -449,10 +410,28 @@ impl Inner {
             "a submission in the store is damaged; it is kept for a person"
         );
         let reason = format!("damaged in the store: {what}: {found}");
+        self.mark(epoch, index, "rejected", now, &reason)
+    }
+
+    fn mark(
+        &self,
+        epoch: i64,
+        index: i64,
+        state: &'static str,
+        now: Timestamp,
+        answer: &str,
+    ) -> Result<(), StoreError> {
+        let answer = self.sealed_answer(epoch, index, answer)?;
         self.change(
-            "UPDATE outbox SET state = 'rejected', updated_at = ?3, answer = ?4 WHERE epoch = ?1 AND idx = ?2",
-            params![epoch, index, now.as_millisecond(), reason],
+            "UPDATE outbox SET state = ?3, updated_at = ?4, answer = ?5 WHERE epoch = ?1 AND idx = ?2",
+            params![epoch, index, state, now.as_millisecond(), answer],
         )
+    }
+
+    /// Answers may quote figures.
+    fn sealed_answer(&self, epoch: i64, index: i64, answer: &str) -> Result<Vec<u8>, StoreError> {
+        self.sealer
+            .seal(Record::Answer { epoch, index }, answer.as_bytes())
     }
 
     fn change(&self, update: &str, values: impl rusqlite::Params) -> Result<(), StoreError> {
@@ -501,49 +480,18 @@ impl Inner {
                 end: from_ms(place.2)?,
             },
             leaf,
-            body: decompress(&bytes)?,
+            body: self.open_body(epoch, index, &bytes)?,
         })
     }
 
-    fn recent(&self, rows_max: u32) -> Result<Vec<SubmissionRow>, StoreError> {
-        let failed = |source| StoreError::Read {
-            what: "recent submissions",
-            source,
-        };
-        let read = |row: &Row<'_>| {
-            Ok((
-                row.get::<_, String>(0)?,
-                row.get::<_, i64>(1)?,
-                row.get::<_, i64>(2)?,
-                row.get::<_, i64>(3)?,
-                row.get::<_, String>(4)?,
-                row.get::<_, i64>(5)?,
-                row.get::<_, Option<String>>(6)?,
-            ))
-        };
-        let mut select = self
-            .connection
-            .prepare_cached(
-                "SELECT category, slot_start, slot_end, idx, state, attempts, answer FROM outbox
-                 ORDER BY epoch DESC, idx DESC LIMIT ?1",
-            )
-            .map_err(failed)?;
-        let rows = select.query_map([rows_max], read).map_err(failed)?;
-        rows.map(|row| {
-            let (category, start, end, index, state, attempts, answer) = row.map_err(failed)?;
-            Ok(SubmissionRow {
-                category: parse_category(&category)?,
-                slot: Slot {
-                    start: from_ms(start)?,
-                    end: from_ms(end)?,
-                },
-                index: index.unsigned_abs(),
-                state,
-                attempts: attempts.unsigned_abs(),
-                answer,
-            })
-        })
-        .collect()
+    /// The bytes of a submission. Those that are damaged are kept, out of the way.
+    fn open_body(&self, epoch: i64, index: i64, sealed: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let record = Record::Body { epoch, index };
+        let opened = self.sealer.open(&self.connection, record, sealed);
+        if let Err(error @ StoreError::Decode { .. }) = &opened {
+            quarantine::set_aside(&self.connection, record, sealed, &error.to_string())?;
+        }
+        opened
     }
 }
 
@@ -557,29 +505,6 @@ pub(super) fn recover(connection: &Connection) -> Result<(), StoreError> {
             what: "submissions in flight",
             source,
         })
-}
-
-fn counts(connection: &Connection) -> Result<OutboxCounts, StoreError> {
-    let failed = |source| StoreError::Read {
-        what: "the outbox",
-        source,
-    };
-    let mut select = connection
-        .prepare_cached("SELECT state, count(*) FROM outbox GROUP BY state")
-        .map_err(failed)?;
-    let mut rows = select.query([]).map_err(failed)?;
-    let mut counts = OutboxCounts::default();
-    while let Some(row) = rows.next().map_err(failed)? {
-        let count = row.get::<_, i64>(1).map_err(failed)?.unsigned_abs();
-        match row.get::<_, String>(0).map_err(failed)?.as_str() {
-            "accepted" => counts.accepted += count,
-            "receipted" => counts.receipted += count,
-            "superseded" => counts.superseded += count,
-            "rejected" => counts.rejected += count,
-            _ => counts.pending += count,
-        }
-    }
-    Ok(counts)
 }
 
 fn parse_category(text: &str) -> Result<Category, StoreError> {

@@ -111,13 +111,14 @@ fn make_directory(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seal::tests::key;
     use crate::store::Store;
 
     #[tokio::test]
     async fn a_second_agent_on_the_same_store_is_refused() {
         let directory = tempfile::tempdir().unwrap();
-        let _first = Store::open(directory.path()).await.unwrap();
-        let second = Store::open(directory.path()).await;
+        let _first = Store::open(directory.path(), &key(1)).await.unwrap();
+        let second = Store::open(directory.path(), &key(1)).await;
         assert!(matches!(second, Err(StoreError::InUse { .. })));
     }
 
@@ -125,7 +126,7 @@ mod tests {
     async fn a_store_that_is_removed_under_the_agent_is_an_error_until_it_is_back() {
         let directory = tempfile::tempdir().unwrap();
         let (path, away) = (directory.path().join("a"), directory.path().join("b"));
-        let store = Store::open(&path).await.unwrap();
+        let store = Store::open(&path, &key(1)).await.unwrap();
         assert!(store.ping().await.is_ok());
         fs::rename(&path, &away).unwrap();
         assert!(matches!(store.ping().await, Err(StoreError::Gone { .. })));

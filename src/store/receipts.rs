@@ -259,6 +259,7 @@ fn subtree(connection: &Connection, epoch: u64, range: Range<u64>) -> Result<Dig
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seal::tests::key;
     use cms_attest::SigningKey;
     use cms_attest::checkpoint::{Cosigner, verify_cosignature};
     use cms_attest::merkle::verify_consistency;
@@ -273,7 +274,7 @@ mod tests {
     }
 
     async fn store_with_leaves(directory: &std::path::Path, count: usize) -> (Store, Origin) {
-        let store = Store::open(directory).await.unwrap();
+        let store = Store::open(directory, &key(1)).await.unwrap();
         let agent_id = "018f3b1e-7c4a-7d2e-9b1a-5f6e7d8c9b0a".parse().unwrap();
         let company = "acme-corp".parse().unwrap();
         let origin = store

@@ -141,9 +141,10 @@ fn failed(source: rusqlite::Error) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seal::tests::key;
 
     async fn store_with_rows(directory: &std::path::Path) -> Store {
-        let store = Store::open(directory).await.unwrap();
+        let store = Store::open(directory, &key(1)).await.unwrap();
         store
             .call(|inner| {
                 for index in 0..40_i64 {

@@ -14,13 +14,9 @@ use cms_spec::windows::{
 use cms_spec::{Category, Slot};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
-use super::{Inner, Store, StoreError, schema};
-
-/// The compression of blocks and bodies: level 3 is within a tenth of the best at a tenth of the time.
-const ZSTD_LEVEL: i32 = 3;
-
-/// Largest block or body after decompression; 20,000 instances make a block of 4 MB.
-const DECOMPRESSED_BYTES_MAX: usize = 64 * 1024 * 1024;
+use super::quarantine::open_or_set_aside;
+use super::seal::{Record, Sealer};
+use super::{Inner, Store, StoreError, meta};
 
 /// What the windows have changed and the database does not hold yet.
 #[derive(Debug, Default)]
@@ -72,7 +68,12 @@ impl Inner {
         self.unsaved.statements |= statements;
         if self.windows.oldest_bucket() < floor {
             // The clock was ahead and has been put right: what the window had let go belongs to it again.
-            load_blocks(&self.connection, &mut self.windows, &self.unsaved.blocks)?;
+            load_blocks(
+                &self.connection,
+                &self.sealer,
+                &mut self.windows,
+                &self.unsaved.blocks,
+            )?;
         }
 
         let bucket = BUCKET.slot_at(sample.at).number(BUCKET);
@@ -81,13 +82,20 @@ impl Inner {
             what: "a sample",
             source,
         };
-        let transaction = self.connection.transaction().map_err(failed)?;
+        let (transaction, sealer) = (self.connection.transaction().map_err(failed)?, &self.sealer);
+        // Its row is bound into its seal, so it is chosen before.
+        let id: i64 = transaction
+            .prepare_cached("SELECT coalesce(max(id) + 1, 1) FROM tick")
+            .and_then(|mut select| select.query_row([], |row| row.get(0)))
+            .map_err(failed)?;
+        let tick = sealer.seal(Record::Tick { id }, &body)?;
         transaction
-            .prepare_cached("INSERT INTO tick(bucket, body) VALUES (?1, ?2)")
-            .and_then(|mut insert| insert.execute(params![bucket, body]))
+            .prepare_cached("INSERT INTO tick(id, bucket, body) VALUES (?1, ?2, ?3)")
+            .and_then(|mut insert| insert.execute(params![id, bucket, tick]))
             .map_err(failed)?;
         for &changed in &self.unsaved.blocks {
-            let block = compress(&self.windows.block(changed))?;
+            let record = Record::Block { bucket: changed };
+            let block = sealer.seal(record, &self.windows.block(changed))?;
             transaction
                 .prepare_cached("INSERT OR REPLACE INTO block(bucket, body) VALUES (?1, ?2)")
                 .and_then(|mut upsert| upsert.execute(params![changed, block]))
@@ -95,16 +103,14 @@ impl Inner {
         }
         if self.unsaved.carry {
             let carry = to_json("the carry", &self.windows.carry())?;
-            let carry = String::from_utf8_lossy(&carry);
-            schema::set_meta(&transaction, "carry", &carry)?;
+            meta::set(&transaction, sealer, "carry", &carry)?;
         }
         if self.unsaved.statements {
             let statements = to_json("the statements", &self.windows.statements())?;
-            let statements = String::from_utf8_lossy(&statements);
-            schema::set_meta(&transaction, "statements", &statements)?;
+            meta::set(&transaction, sealer, "statements", &statements)?;
         }
         if bucket > self.oldest_tick_bucket {
-            seal_before(&transaction, bucket)?;
+            close_before(&transaction, sealer, bucket)?;
         }
         transaction.commit().map_err(failed)?;
         self.unsaved = Unsaved::default();
@@ -114,10 +120,10 @@ impl Inner {
 }
 
 /// Loads the windows, and the oldest bucket that still has single ticks.
-pub(super) fn load(connection: &Connection) -> Result<(Windows, i64), StoreError> {
+pub(super) fn load(connection: &Connection, sealer: &Sealer) -> Result<(Windows, i64), StoreError> {
     let mut windows = Windows::default();
     // The carry first: it knows where the window ends, whatever a clock that was ahead has left behind.
-    if let Some(carry) = schema::meta(connection, "carry")? {
+    if let Some(carry) = meta::get(connection, sealer, "carry")? {
         match serde_json::from_str::<Carry>(&carry) {
             Ok(carry) => windows.restore(carry),
             Err(error) => {
@@ -125,7 +131,7 @@ pub(super) fn load(connection: &Connection) -> Result<(Windows, i64), StoreError
             }
         }
     }
-    if let Some(statements) = schema::meta(connection, "statements")? {
+    if let Some(statements) = meta::get(connection, sealer, "statements")? {
         match serde_json::from_str::<Statements>(&statements) {
             Ok(statements) => windows.restore_statements(statements),
             Err(error) => {
@@ -133,7 +139,7 @@ pub(super) fn load(connection: &Connection) -> Result<(Windows, i64), StoreError
             }
         }
     }
-    load_blocks(connection, &mut windows, &BTreeSet::new())?;
+    load_blocks(connection, sealer, &mut windows, &BTreeSet::new())?;
     let oldest_tick: Option<i64> = connection
         .query_row("SELECT min(bucket) FROM tick", [], |row| row.get(0))
         .optional()
@@ -145,6 +151,7 @@ pub(super) fn load(connection: &Connection) -> Result<(Windows, i64), StoreError
 /// Puts the kept blocks of the window's span into it, except those that are newer in memory.
 fn load_blocks(
     connection: &Connection,
+    sealer: &Sealer,
     windows: &mut Windows,
     newer: &BTreeSet<i64>,
 ) -> Result<(), StoreError> {
@@ -170,7 +177,8 @@ fn load_blocks(
             continue;
         }
         let body: Vec<u8> = row.get(1).map_err(cannot_load)?;
-        let loaded = decompress(&body).and_then(|bytes| {
+        let record = Record::Block { bucket };
+        let loaded = sealer.open(connection, record, &body).and_then(|bytes| {
             windows
                 .load_block(bucket, &bytes)
                 .map_err(|error| StoreError::Decode {
@@ -193,10 +201,14 @@ fn cannot_load(source: rusqlite::Error) -> StoreError {
     }
 }
 
-/// Moves the single ticks of all buckets before this one into compressed rows.
-fn seal_before(transaction: &Transaction<'_>, bucket: i64) -> Result<(), StoreError> {
+/// Moves the single ticks of all buckets before this one into rows of their own.
+fn close_before(
+    transaction: &Transaction<'_>,
+    sealer: &Sealer,
+    bucket: i64,
+) -> Result<(), StoreError> {
     let failed = |source| StoreError::Write {
-        what: "a sealed bucket",
+        what: "a closed bucket",
         source,
     };
     let mut open_buckets = transaction
@@ -207,23 +219,33 @@ fn seal_before(transaction: &Transaction<'_>, bucket: i64) -> Result<(), StoreEr
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(failed)?;
     for open_bucket in open_buckets {
-        let mut lines = Vec::new();
-        let mut ticks = 0_i64;
-        let mut select = transaction
-            .prepare_cached("SELECT body FROM tick WHERE bucket = ?1 ORDER BY id")
+        let (mut lines, mut count) = (Vec::new(), 0_i64);
+        let ticks: Vec<(i64, Vec<u8>)> = transaction
+            .prepare_cached("SELECT id, body FROM tick WHERE bucket = ?1 ORDER BY id")
+            .and_then(|mut select| {
+                select
+                    .query_map([open_bucket], |row| Ok((row.get(0)?, row.get(1)?)))?
+                    .collect()
+            })
             .map_err(failed)?;
-        let mut rows = select.query([open_bucket]).map_err(failed)?;
-        while let Some(row) = rows.next().map_err(failed)? {
-            lines.extend(row.get::<_, Vec<u8>>(0).map_err(failed)?);
-            lines.push(b'\n');
-            ticks += 1;
+        for (id, body) in ticks {
+            let record = Record::Tick { id };
+            if let Some(tick) = open_or_set_aside(transaction, sealer, record, &body)? {
+                lines.extend(tick);
+                lines.push(b'\n');
+                count += 1;
+            }
         }
-        drop(rows);
+        let part: i64 = transaction
+            .prepare_cached("SELECT coalesce(max(part) + 1, 0) FROM raw WHERE bucket = ?1")
+            .and_then(|mut select| select.query_row([open_bucket], |row| row.get(0)))
+            .map_err(failed)?;
+        let bucket = open_bucket;
+        let raw = sealer.seal(Record::Raw { bucket, part }, &lines)?;
         transaction
             .execute(
-                "INSERT INTO raw(bucket, part, ticks, body)
-                 SELECT ?1, coalesce(max(part) + 1, 0), ?2, ?3 FROM raw WHERE bucket = ?1",
-                params![open_bucket, ticks, compress(&lines)?],
+                "INSERT INTO raw(bucket, part, ticks, body) VALUES (?1, ?2, ?3, ?4)",
+                params![bucket, part, count, raw],
             )
             .map_err(failed)?;
         transaction
@@ -240,28 +262,10 @@ fn to_json<T: serde::Serialize>(what: &'static str, value: &T) -> Result<Vec<u8>
     })
 }
 
-/// Compresses a block or a body.
-pub(super) fn compress(bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
-    zstd::bulk::compress(bytes, ZSTD_LEVEL).map_err(|error| StoreError::Encode {
-        what: "a compressed block",
-        found: error.to_string(),
-    })
-}
-
-/// Reads what [`compress`] wrote.
-pub(super) fn decompress(bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
-    let size = zstd::bulk::Decompressor::upper_bound(bytes)
-        .unwrap_or(DECOMPRESSED_BYTES_MAX)
-        .min(DECOMPRESSED_BYTES_MAX);
-    zstd::bulk::decompress(bytes, size).map_err(|error| StoreError::Decode {
-        what: "a compressed block",
-        found: error.to_string(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seal::tests::key;
     use cms_spec::coverage::{Baseline, Documented};
     use cms_spec::provenance::{Confidence, Origin};
     use cms_spec::reading::{Quantity, Readings, Snapshot, Value};
@@ -295,7 +299,7 @@ mod tests {
     #[tokio::test]
     async fn statements_are_written_when_they_change_and_come_back_after_a_restart() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path()).await.unwrap();
+        let store = Store::open(directory.path(), &key(1)).await.unwrap();
         let inventory = || {
             let mut readings = Readings::default();
             readings.snapshot(Snapshot::Baseline(Baseline {
@@ -336,7 +340,7 @@ mod tests {
     #[tokio::test]
     async fn a_clock_that_was_ahead_costs_no_window_neither_now_nor_after_a_restart() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path()).await.unwrap();
+        let store = Store::open(directory.path(), &key(1)).await.unwrap();
         for hour in 0..48 {
             store
                 .record("compute/host", tick(SPRING + hour * 3_600))
@@ -378,6 +382,6 @@ mod tests {
     }
 
     fn read_again(path: &std::path::Path) -> Windows {
-        crate::store::read_windows(path).unwrap()
+        crate::store::read_windows(path, &key(1)).unwrap()
     }
 }

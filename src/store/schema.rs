@@ -1,24 +1,30 @@
-//! The database file: how it is opened, its version, its tables, and the small `meta` table.
+//! The database file: how it is opened, its version and its tables.
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags};
 
-use super::StoreError;
+use super::seal::{self, Sealer};
+use super::{StoreError, plain};
+use crate::seal::{KeyId, StoreKey};
 
 /// The version that this agent writes; kept in SQLite's `user_version`.
-const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
+
+/// The version before records were sealed.
+const VERSION_PLAIN: i64 = 1;
 
 /// SQLite's own limit.
 const PAGES_MAX: i64 = 0xffff_fffe;
 
-/// Opens the database for writing and makes the tables where they are missing.
-pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
+/// Opens the database for writing, makes the tables where they are missing, and begins a generation of records.
+/// What an earlier version has written in plain is sealed first.
+pub(super) fn open(path: &Path, key: &StoreKey) -> Result<(Connection, Sealer), StoreError> {
     let failed = |source| StoreError::Open {
         path: path.to_owned(),
         source,
     };
-    let connection = Connection::open(path).map_err(failed)?;
+    let mut connection = Connection::open(path).map_err(failed)?;
     // auto_vacuum must be chosen before the first table; it lets retention give pages back.
     connection
         .execute_batch(
@@ -29,21 +35,66 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
              PRAGMA cache_size = -1024;
              PRAGMA journal_size_limit = 4194304;
              PRAGMA wal_autocheckpoint = 512;
-             PRAGMA temp_store = MEMORY;",
+             PRAGMA temp_store = MEMORY;
+             PRAGMA secure_delete = FAST;",
         )
         .map_err(failed)?;
-    let found: i64 = connection
-        .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .map_err(failed)?;
-    match found {
-        0 => connection
-            .execute_batch(&format!(
-                "BEGIN; {TABLES} {TURNS} PRAGMA user_version = {VERSION}; COMMIT;"
-            ))
-            .map_err(failed)?,
-        // Stores of the first days lack this index; it changes nothing that they hold.
-        VERSION => connection.execute_batch(TURNS).map_err(failed)?,
-        _ => {
+    let sealer = match version(&connection).map_err(failed)? {
+        0 => {
+            let transaction = connection.transaction().map_err(failed)?;
+            for made in [SEALING, TABLES, ADDED] {
+                transaction.execute_batch(made).map_err(failed)?;
+            }
+            let sealer = Sealer::first(&transaction, key)?;
+            set_version(&transaction).map_err(failed)?;
+            transaction.commit().map_err(failed)?;
+            sealer
+        }
+        VERSION_PLAIN => plain::seal_all(&mut connection, key)?,
+        VERSION => {
+            connection.execute_batch(ADDED).map_err(failed)?;
+            Sealer::next(&connection, path, key)?
+        }
+        found => {
+            return Err(StoreError::Later {
+                path: path.to_owned(),
+                found,
+                known: VERSION,
+            });
+        }
+    };
+    plain::wipe_what_is_left(&connection);
+    Ok((connection, sealer))
+}
+
+/// The version of an opened database; 0 is an empty one.
+pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Says that the tables are those of this version.
+pub(super) fn set_version(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "user_version", VERSION)
+}
+
+/// Opens the database for reading only.
+pub(super) fn open_to_read(
+    path: &Path,
+    key: &StoreKey,
+) -> Result<(Connection, Sealer), StoreError> {
+    let failed = |source| StoreError::Open {
+        path: path.to_owned(),
+        source,
+    };
+    let connection = connect_to_read(path).map_err(failed)?;
+    match version(&connection).map_err(failed)? {
+        VERSION => {}
+        VERSION_PLAIN => {
+            return Err(StoreError::Earlier {
+                path: path.to_owned(),
+            });
+        }
+        found => {
             return Err(StoreError::Later {
                 path: path.to_owned(),
                 found,
@@ -51,7 +102,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
             });
         }
     }
-    Ok(connection)
+    let sealer = Sealer::reading(&connection, path, key)?;
+    Ok((connection, sealer))
 }
 
 /// Lets the database take new pages or not, as a disk that has room or is full.
@@ -65,59 +117,39 @@ pub(super) fn let_grow(connection: &Connection, may_grow: bool) -> Result<(), St
         })
 }
 
-/// Opens the database for reading only.
-pub(super) fn open_to_read(path: &Path) -> Result<Connection, StoreError> {
-    let failed = |source| StoreError::Open {
-        path: path.to_owned(),
-        source,
-    };
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
-    connection
-        .execute_batch("PRAGMA busy_timeout = 5000;")
-        .map_err(failed)?;
-    let found: i64 = connection
-        .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .map_err(failed)?;
-    if found != VERSION {
-        return Err(StoreError::Later {
-            path: path.to_owned(),
-            found,
-            known: VERSION,
-        });
+/// The keys that a store was sealed with, as it names them; nothing where no store, or nothing in it, is sealed.
+/// A database that cannot be read may be sealed with any key.
+pub(super) fn sealed_with(path: &Path) -> Option<Vec<KeyId>> {
+    if !path.exists() {
+        return None;
     }
+    let Ok(connection) = connect_to_read(path) else {
+        return Some(Vec::new());
+    };
+    match version(&connection) {
+        Ok(0 | VERSION_PLAIN) => None,
+        Ok(_) => Some(seal::named_keys(&connection).unwrap_or_default()),
+        Err(_) => Some(Vec::new()),
+    }
+}
+
+fn connect_to_read(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.execute_batch("PRAGMA busy_timeout = 5000;")?;
     Ok(connection)
 }
 
-/// Reads a value of `meta`.
-pub(super) fn meta(connection: &Connection, key: &str) -> Result<Option<String>, StoreError> {
-    connection
-        .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| {
-            row.get(0)
-        })
-        .optional()
-        .map_err(|source| StoreError::Read {
-            what: "meta",
-            source,
-        })
-}
-
-/// Writes a value of `meta`.
-pub(super) fn set_meta(connection: &Connection, key: &str, value: &str) -> Result<(), StoreError> {
-    connection
-        .execute(
-            "INSERT OR REPLACE INTO meta(key, value) VALUES (?1, ?2)",
-            params![key, value],
-        )
-        .map(drop)
-        .map_err(|source| StoreError::Write {
-            what: "meta",
-            source,
-        })
-}
+/// What sealing needs, and stores of version 1 lack.
+pub(super) const SEALING: &str = "
+CREATE TABLE dek(id INTEGER PRIMARY KEY AUTOINCREMENT, kek_id TEXT NOT NULL, wrapped BLOB NOT NULL);
+CREATE TABLE dek_spare(id INTEGER PRIMARY KEY, kek_id TEXT NOT NULL, wrapped BLOB NOT NULL);
+CREATE TABLE quarantine(id INTEGER PRIMARY KEY, kind TEXT NOT NULL, place TEXT NOT NULL, why TEXT NOT NULL,
+    bytes BLOB NOT NULL);
+";
 
 const TABLES: &str = "
-CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE meta(key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE tick(id INTEGER PRIMARY KEY, bucket INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE INDEX tick_bucket ON tick(bucket);
 CREATE TABLE raw(bucket INTEGER NOT NULL, part INTEGER NOT NULL, ticks INTEGER NOT NULL, body BLOB NOT NULL,
@@ -132,7 +164,7 @@ CREATE TABLE body(epoch INTEGER NOT NULL, idx INTEGER NOT NULL, bytes BLOB NOT N
     PRIMARY KEY(epoch, idx));
 CREATE TABLE outbox(epoch INTEGER NOT NULL, idx INTEGER NOT NULL, category TEXT NOT NULL,
     slot_start INTEGER NOT NULL, slot_end INTEGER NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,
-    updated_at INTEGER NOT NULL, answer TEXT,
+    updated_at INTEGER NOT NULL, answer BLOB,
     PRIMARY KEY(epoch, idx)) WITHOUT ROWID;
 CREATE TABLE receipt(epoch INTEGER NOT NULL, size INTEGER NOT NULL, root BLOB NOT NULL, note TEXT NOT NULL,
     cosignature TEXT NOT NULL, at INTEGER NOT NULL, PRIMARY KEY(epoch, size)) WITHOUT ROWID;
@@ -141,7 +173,7 @@ CREATE INDEX outbox_state ON outbox(state, slot_end);
 
 /// What stores of the first days lack. The index finds the next of a long backlog without sorting it; the table
 /// holds what witnesses have signed.
-const TURNS: &str = "
+pub(super) const ADDED: &str = "
 CREATE INDEX IF NOT EXISTS outbox_turn ON outbox(state, attempts, slot_end);
 CREATE TABLE IF NOT EXISTS cosignature(epoch INTEGER NOT NULL, cosigner TEXT NOT NULL, size INTEGER NOT NULL,
     note TEXT NOT NULL, cosignature TEXT NOT NULL, at INTEGER NOT NULL,
@@ -151,27 +183,18 @@ CREATE TABLE IF NOT EXISTS cosignature(epoch INTEGER NOT NULL, cosigner TEXT NOT
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seal::tests::key;
 
     #[test]
     fn a_later_version_is_refused_and_left_alone() -> Result<(), Box<dyn std::error::Error>> {
         let directory = tempfile::tempdir()?;
         let path = directory.path().join("store.db");
-        open(&path)?.execute_batch("PRAGMA user_version = 99")?;
+        let (connection, _) = open(&path, &key(1))?;
+        connection.execute_batch("PRAGMA user_version = 99")?;
         assert!(matches!(
-            open(&path),
+            open(&path, &key(1)),
             Err(StoreError::Later { found: 99, .. })
         ));
-        Ok(())
-    }
-
-    #[test]
-    fn meta_reads_what_was_written() -> Result<(), Box<dyn std::error::Error>> {
-        let directory = tempfile::tempdir()?;
-        let connection = open(&directory.path().join("store.db"))?;
-        assert_eq!(meta(&connection, "agent_id")?, None);
-        set_meta(&connection, "agent_id", "a")?;
-        set_meta(&connection, "agent_id", "b")?;
-        assert_eq!(meta(&connection, "agent_id")?.as_deref(), Some("b"));
         Ok(())
     }
 }

@@ -9,6 +9,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cms_telemetry_agent::seal::{self, Looked, StoreKey};
+use cms_telemetry_agent::store::Snapshot;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -157,11 +159,21 @@ impl Site {
     /// The first body of a category that the agent has enqueued.
     pub(crate) fn first_body(&self, category: &str) -> Value {
         let connection = open(&self.path("agent/store.db"));
-        let query = "SELECT bytes FROM body JOIN outbox USING (epoch, idx) WHERE category = ?1 ORDER BY idx LIMIT 1";
-        let bytes: Vec<u8> = connection
-            .query_row(query, [category], |row| row.get(0))
+        let query = "SELECT epoch, idx FROM outbox WHERE category = ?1 ORDER BY idx LIMIT 1";
+        let (epoch, index): (i64, i64) = connection
+            .query_row(query, [category], |row| Ok((row.get(0)?, row.get(1)?)))
             .unwrap();
-        serde_json::from_slice(&zstd::bulk::decompress(&bytes, 1_000_000).unwrap()).unwrap()
+        let kept = Snapshot::open(&self.path("agent"), &self.store_key()).unwrap();
+        let body = kept.body(epoch.unsigned_abs(), index.unsigned_abs());
+        serde_json::from_slice(&body.unwrap().unwrap()).unwrap()
+    }
+
+    /// The key that the agent's store is sealed with.
+    pub(crate) fn store_key(&self) -> StoreKey {
+        match seal::look(None, None, &self.path("agent")).unwrap() {
+            Looked::Found(key) => key,
+            Looked::Missing { places, .. } => panic!("no key at {places}"),
+        }
     }
 
     /// What the last of the agent's leaves says: `start`, `submission`, `stop` and so on.

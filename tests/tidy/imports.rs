@@ -5,7 +5,7 @@ use super::collectors;
 use super::tree::{Tree, code_without_tests, line_of};
 
 /// The modules of the agent, from the top. A module names modules further down, or its neighbours in the row.
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 9] = [
     &["cli"],
     &["agent"],
     &["world"],
@@ -19,6 +19,7 @@ const LAYERS: [&[&str]; 8] = [
         "transport",
     ],
     &["api_keys"],
+    &["seal"],
     &["config"],
     &[
         "backoff", "blocking", "chance", "clock", "durable", "limits", "watchdog",

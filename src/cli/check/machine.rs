@@ -198,6 +198,8 @@ mod tests {
             path: path.to_owned(),
             bytes_max: 64 * MIB,
             retention: Duration::from_secs(90 * 86_400),
+            key: None,
+            old_key: None,
         }
     }
 

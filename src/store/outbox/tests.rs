@@ -1,6 +1,7 @@
 //! The outbox in states that nobody planned.
 
 use super::*;
+use crate::seal::tests::key;
 
 const NOW: i64 = 1_772_000_000;
 
@@ -10,7 +11,7 @@ fn at(seconds: i64) -> Timestamp {
 
 /// A store with one submission for each of these slot ends, as seconds before now.
 async fn store_with(directory: &std::path::Path, ends: &'static [i64]) -> Store {
-    let store = Store::open(directory).await.unwrap();
+    let store = Store::open(directory, &key(1)).await.unwrap();
     store
         .call(move |inner| {
             let run = |sql: &str, values: &[&dyn rusqlite::ToSql]| {
@@ -24,7 +25,8 @@ async fn store_with(directory: &std::path::Path, ends: &'static [i64]) -> Store 
                     "INSERT INTO leaf VALUES (1, ?1, 'submission', 'ghost-compute', ?2 - 900000, ?2, '', zeroblob(32))",
                     &[&index, &end],
                 );
-                let body = compress(format!("body {index}").as_bytes()).unwrap();
+                let record = Record::Body { epoch: 1, index };
+                let body = inner.sealer.seal(record, b"body").unwrap();
                 run("INSERT INTO body VALUES (1, ?1, ?2)", &[&index, &body]);
                 run(
                     "INSERT INTO outbox(epoch, idx, category, slot_start, slot_end, state, updated_at)

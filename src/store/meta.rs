@@ -1,0 +1,101 @@
+//! The small table `meta`: one sealed value for each key.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::seal::{Record, Sealer};
+use super::{Store, StoreError, quarantine};
+
+impl Store {
+    /// Reads a value of `meta`. One that is damaged is set aside, and is not there any more.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn meta(&self, key: &'static str) -> Result<Option<String>, StoreError> {
+        self.call(move |inner| get_or_set_aside(&inner.connection, &inner.sealer, key))
+            .await
+    }
+
+    /// Writes a value of `meta`.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn set_meta(&self, key: &'static str, value: String) -> Result<(), StoreError> {
+        self.call(move |inner| set(&inner.connection, &inner.sealer, key, value.as_bytes()))
+            .await
+    }
+}
+
+/// Reads a value. One that is damaged is told, and is there no more than one that was never written.
+pub(super) fn get(
+    connection: &Connection,
+    sealer: &Sealer,
+    key: &str,
+) -> Result<Option<String>, StoreError> {
+    match read(connection, sealer, key)? {
+        Some(Ok(text)) => Ok(Some(text)),
+        Some(Err((_, error))) => {
+            tracing::error!(key, %error, "a value of the store is lost");
+            Ok(None)
+        }
+        None => Ok(None),
+    }
+}
+
+/// Reads a value, and sets it aside when it is damaged.
+pub(super) fn get_or_set_aside(
+    connection: &Connection,
+    sealer: &Sealer,
+    key: &str,
+) -> Result<Option<String>, StoreError> {
+    match read(connection, sealer, key)? {
+        Some(Ok(text)) => Ok(Some(text)),
+        Some(Err((bytes, error))) => {
+            quarantine::set_aside(connection, Record::Meta { key }, &bytes, &error.to_string())?;
+            Ok(None)
+        }
+        None => Ok(None),
+    }
+}
+
+/// Writes a value.
+pub(super) fn set(
+    connection: &Connection,
+    sealer: &Sealer,
+    key: &str,
+    value: &[u8],
+) -> Result<(), StoreError> {
+    let sealed = sealer.seal(Record::Meta { key }, value)?;
+    connection
+        .execute(
+            "INSERT OR REPLACE INTO meta(key, value) VALUES (?1, ?2)",
+            params![key, sealed],
+        )
+        .map(drop)
+        .map_err(|source| StoreError::Write {
+            what: "meta",
+            source,
+        })
+}
+
+/// A value, or its bytes and what is wrong with them.
+type Read = Result<String, (Vec<u8>, StoreError)>;
+
+fn read(connection: &Connection, sealer: &Sealer, key: &str) -> Result<Option<Read>, StoreError> {
+    let sealed: Option<Vec<u8>> = connection
+        .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| {
+            row.get(0)
+        })
+        .optional()
+        .map_err(|source| StoreError::Read {
+            what: "meta",
+            source,
+        })?;
+    let Some(sealed) = sealed else {
+        return Ok(None);
+    };
+    match sealer.open(connection, Record::Meta { key }, &sealed) {
+        Ok(value) => Ok(Some(Ok(String::from_utf8_lossy(&value).into_owned()))),
+        Err(error @ StoreError::Decode { .. }) => Ok(Some(Err((sealed, error)))),
+        Err(error) => Err(error),
+    }
+}
