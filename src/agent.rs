@@ -23,7 +23,7 @@ use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigErrors, Witness};
 use crate::events::Events;
-use crate::identity::{Identity, IdentityError, Machine};
+use crate::identity::{self, Identity, IdentityError, Machine};
 use crate::limits::{CLOCK_LOOK, CLOCK_SET_AFTER, REOPEN_CEILING, REOPEN_FIRST};
 use crate::metrics::{self, Metrics};
 use crate::schedule::{self, Changes, Collecting, Source};
@@ -84,7 +84,8 @@ impl Agent {
     ) -> Result<Self, AgentError> {
         let clock = world.clock.clone();
         let key = store::key::find_or_make(&config.store)?;
-        let store = Store::open_with(&config.store.path, &key, world.blocking.clone()).await?;
+        let blocking = world.blocking.clone();
+        let store = Store::open_with(&config.store.path, &key, blocking, clock.clone()).await?;
         let machine = Machine::local(&clock.boot_id());
         let directory = config.store.path.join("identity");
         let identity = Arc::new(Identity::open(&directory, &machine, clock.now())?);
@@ -92,7 +93,7 @@ impl Agent {
             .origin(
                 config.company_id.clone(),
                 identity.agent_id().clone(),
-                clock.now(),
+                identity::moment(&clock, &ApiKeys::new(&config.dashboard)),
             )
             .await?;
         let status = Status::new(nameplate(&config, &identity), clock.clone());
@@ -307,7 +308,11 @@ impl Agent {
         let agent_id = self.identity.agent_id().clone();
         let origin = self
             .store
-            .origin(config.company_id.clone(), agent_id, self.clock.now())
+            .origin(
+                config.company_id.clone(),
+                agent_id,
+                identity::moment(&self.clock, &ApiKeys::new(&config.dashboard)),
+            )
             .await;
         self.origin = origin.map_err(|error| error_chain(&error))?;
         self.api_keys = ApiKeys::new(&config.dashboard);

@@ -81,11 +81,7 @@ impl Events {
     /// When the store cannot be read.
     pub async fn newest(&self) -> Result<Origin, StoreError> {
         self.store
-            .origin(
-                self.company.clone(),
-                self.agent_id.clone(),
-                self.clock.now(),
-            )
+            .origin(self.company.clone(), self.agent_id.clone(), self.moment())
             .await
     }
 

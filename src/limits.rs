@@ -128,6 +128,9 @@ pub const HEARTBEAT_AFTER: Duration = Duration::from_secs(60 * 60);
 /// How often old readings and bodies are removed.
 pub const PRUNE_EVERY: Duration = Duration::from_secs(60 * 60);
 
+/// How long `status` shows a store as degraded that was damaged and has been healed.
+pub const DAMAGE_SHOWN_FOR: SignedDuration = SignedDuration::from_hours(24);
+
 /// Longest status answer that the `status` command reads.
 pub const STATUS_BYTES_MAX: u64 = 4 * 1024 * 1024;
 

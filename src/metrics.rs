@@ -6,7 +6,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -66,6 +66,8 @@ struct Families {
     sends: Family<SendLabels, Counter>,
     outbox: Family<StateLabels, Gauge>,
     store_bytes: Gauge,
+    store_damage: Counter,
+    quarantine_bytes: Gauge,
     resident_bytes: Gauge,
     cpu_seconds: Gauge<f64, AtomicU64>,
     wake_ups: Gauge,
@@ -81,6 +83,7 @@ impl Metrics {
         let sends = Family::default();
         let outbox = Family::default();
         let (store_bytes, resident_bytes) = (Gauge::default(), Gauge::default());
+        let (store_damage, quarantine_bytes) = (Counter::default(), Gauge::default());
         let (cpu_seconds, wake_ups) = (Gauge::default(), Gauge::default());
         registry.register(
             "ticks",
@@ -109,6 +112,17 @@ impl Metrics {
             Unit::Bytes,
             store_bytes.clone(),
         );
+        registry.register(
+            "store_damage",
+            "Times that a part of the store was damaged and set aside, since it was first made",
+            store_damage.clone(),
+        );
+        registry.register_with_unit(
+            "store_quarantine",
+            "Size of what was set aside",
+            Unit::Bytes,
+            quarantine_bytes.clone(),
+        );
         registry.register_with_unit(
             "resident_memory",
             "Resident memory of the agent",
@@ -133,6 +147,8 @@ impl Metrics {
             sends,
             outbox,
             store_bytes,
+            store_damage,
+            quarantine_bytes,
             resident_bytes,
             cpu_seconds,
             wake_ups,
@@ -183,6 +199,15 @@ impl Metrics {
         self.0
             .store_bytes
             .set(i64::try_from(store.size_bytes()).unwrap_or(i64::MAX));
+        if let Ok(damage) = store.damage().await {
+            // The store counts; a restart does not begin again.
+            self.0
+                .store_damage
+                .inner()
+                .store(damage.count, Ordering::Relaxed);
+            let bytes = i64::try_from(damage.quarantined_bytes).unwrap_or(i64::MAX);
+            self.0.quarantine_bytes.set(bytes);
+        }
         if let Some(own) = OwnCost::read() {
             self.0.resident_bytes.set(own.resident_bytes);
             self.0.cpu_seconds.set(own.cpu_seconds);

@@ -17,7 +17,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::UnixListener;
 
 use crate::clock::Clock;
-use crate::store::{OutboxCounts, ReceiptRow, Store, SubmissionRow, WitnessRow};
+use crate::limits::DAMAGE_SHOWN_FOR;
+use crate::store::{Damage, OutboxCounts, ReceiptRow, Store, SubmissionRow, WitnessRow};
 
 /// Submissions shown by `status`; more are in the store.
 const RECENT_ROWS: u32 = 20;
@@ -105,6 +106,9 @@ pub struct Snapshot {
     pub next_slots: BTreeMap<String, Timestamp>,
     /// Bytes of the store on disk.
     pub store_bytes: u64,
+    /// What was damaged in the store, and set aside.
+    #[serde(default)]
+    pub damage: Damage,
     /// The newest head of the ledger that the dashboard has countersigned; nothing when it signs none.
     pub receipts: Option<ReceiptRow>,
     /// The newest head that each other witness has signed.
@@ -186,27 +190,36 @@ impl Status {
 
     /// Everything, with what the store adds. A store that cannot be read is a failed part, not an error.
     pub async fn snapshot(&self, store: &Store) -> Snapshot {
-        let witnesses = store.witnesses().await;
-        let (outbox, recent, receipts, witnesses) = match (
+        let (witnesses, damage) = (store.witnesses().await, store.damage().await);
+        let witnessed = witnesses.and_then(|witnesses| Ok((witnesses, damage?)));
+        let (outbox, recent, receipts, (witnesses, damage)) = match (
             store.outbox_counts().await,
             store.recent_submissions(RECENT_ROWS).await,
             store.newest_receipt().await,
-            witnesses,
+            witnessed,
         ) {
-            (Ok(counts), Ok(recent), Ok(receipts), Ok(witnesses)) => {
-                (counts, recent, receipts, witnesses)
+            (Ok(counts), Ok(recent), Ok(receipts), Ok(witnessed)) => {
+                (counts, recent, receipts, witnessed)
             }
             (Err(error), _, _, _)
             | (_, Err(error), _, _)
             | (_, _, Err(error), _)
             | (_, _, _, Err(error)) => {
                 self.set("store", PartState::Failed, Some(error_chain(&error)));
-                (OutboxCounts::default(), Vec::new(), None, Vec::new())
+                (
+                    OutboxCounts::default(),
+                    Vec::new(),
+                    None,
+                    Default::default(),
+                )
             }
         };
         let store_bytes = store.size_bytes();
         self.with(|board, now| {
-            let parts: Vec<Part> = board.parts.values().cloned().collect();
+            let mut parts: Vec<Part> = board.parts.values().cloned().collect();
+            if let Some(store) = parts.iter_mut().find(|part| part.name == "store") {
+                show_damage(store, &damage, now);
+            }
             Snapshot {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 company_id: board.nameplate.company_id.clone(),
@@ -220,6 +233,7 @@ impl Status {
                 recent,
                 next_slots: board.next_slots.clone(),
                 store_bytes,
+                damage,
                 receipts,
                 witnesses,
             }
@@ -318,6 +332,22 @@ pub fn error_chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// A store that was healed shows it for a day: long enough to be seen, and not until somebody confirms it.
+fn show_damage(store: &mut Part, damage: &Damage, now: Timestamp) {
+    let (Some(at), Some(last)) = (damage.last_at, &damage.last) else {
+        return;
+    };
+    let words = format!("damaged at {at}: {last}");
+    if store.state == PartState::Ok && now.duration_since(at) < DAMAGE_SHOWN_FOR {
+        store.state = PartState::Degraded;
+        store.since = at;
+        store.errors = store.errors.max(damage.count);
+        store.last_error = Some(words);
+    } else if store.detail.is_none() {
+        store.detail = Some(words);
+    }
+}
+
 fn worst(parts: &[Part]) -> PartState {
     let rank = |state: PartState| match state {
         PartState::Absent | PartState::Ok => 0,
@@ -342,6 +372,7 @@ fn worst(parts: &[Part]) -> PartState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jiff::SignedDuration;
 
     fn status() -> Status {
         let nameplate = Nameplate {
@@ -380,6 +411,31 @@ mod tests {
         fs::write(&file, "mine").unwrap();
         assert!(listen(&file).is_err());
         assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+    }
+
+    #[test]
+    fn a_damage_is_shown_as_degraded_for_a_day_and_told_after_that() {
+        let status = status();
+        status.ok("store", None);
+        let at: Timestamp = "2026-03-01T10:00:00Z".parse().unwrap();
+        let damage = Damage {
+            count: 2,
+            last_at: Some(at),
+            last: Some("store.db is a directory; kept 3 leaves".to_owned()),
+            ..Damage::default()
+        };
+        let mut fresh = status.parts()[0].clone();
+        let mut old = fresh.clone();
+        show_damage(&mut fresh, &damage, at + SignedDuration::from_hours(23));
+        assert_eq!((fresh.state, fresh.since), (PartState::Degraded, at));
+        let said = fresh.last_error.unwrap();
+        assert!(
+            said.contains("2026-03-01T10:00:00Z: store.db is a directory"),
+            "{said}"
+        );
+        show_damage(&mut old, &damage, at + SignedDuration::from_hours(25));
+        assert_eq!(old.state, PartState::Ok);
+        assert!(old.detail.unwrap().contains("kept 3 leaves"));
     }
 
     #[test]

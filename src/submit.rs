@@ -125,9 +125,10 @@ impl Submitting {
         self.status.set(PART, PartState::Starting, None);
         loop {
             self.beat();
+            let followed = self.follow_ledger().await;
             let told = self.keep_vigil(&mut round).await;
             let closed = self.close_due_slots(started_at, &mut round).await;
-            match told.and(closed) {
+            match followed.and(told).and(closed) {
                 Ok(()) => round.store_error = None,
                 Err(error) => self.store_failed(
                     &mut round,
@@ -161,6 +162,15 @@ impl Submitting {
         if tokio::time::timeout(DRAIN_GRACE, work).await.is_err() {
             tracing::info!("some submissions stay in the outbox for the next start");
         }
+    }
+
+    /// Writes to the newest ledger from now on: after a damage the store has begun another one.
+    async fn follow_ledger(&mut self) -> Result<(), StoreError> {
+        let known = &self.sender.origin;
+        let (company, agent_id) = (known.company().clone(), known.agent_id().clone());
+        let moment = identity::moment(&self.clock, &self.api_keys);
+        self.sender.origin = self.store.origin(company, agent_id, moment).await?;
+        Ok(())
     }
 
     /// Gives every slot that has ended its leaf, and a new category its first submission at once.

@@ -151,7 +151,7 @@ mod tests {
         };
         let agent = "018f3b1e-7c4a-7d2e-9b1a-5f6e7d8c9b0a".parse().unwrap();
         let company = "acme-corp".parse().unwrap();
-        let origin = store.origin(company, agent, moment.now).await.unwrap();
+        let origin = store.origin(company, agent, moment.clone()).await.unwrap();
         let sign = async |name: &str| {
             let draft = LeafDraft::event(LeafKind::Clock, "stepped");
             store

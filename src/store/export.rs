@@ -172,7 +172,10 @@ mod tests {
         };
         let agent_id = "018f3b1e-7c4a-7d2e-9b1a-5f6e7d8c9b0a".parse().unwrap();
         let company = "acme-corp".parse().unwrap();
-        let origin = store.origin(company, agent_id, moment.now).await.unwrap();
+        let origin = store
+            .origin(company, agent_id, moment.clone())
+            .await
+            .unwrap();
         let append = |count| {
             let drafts = vec![LeafDraft::event(LeafKind::Clock, "stepped"); count];
             store.append_leaves(origin.clone(), moment.clone(), drafts)

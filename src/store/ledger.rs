@@ -9,7 +9,7 @@ use cms_spec::{Category, CompanyId, Slot};
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, heal};
 
 /// The moment at which a leaf is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,10 +62,10 @@ impl LeafDraft {
 }
 
 impl Store {
-    /// The log to write to: the newest epoch of this company and agent, or a new one that begins `now`.
+    /// The log to write to: the newest epoch of this company and agent, or a new one that begins now.
     ///
     /// Epochs are numbered by the millisecond in which they began, so that a lost store never leads to the
-    /// same index being signed twice.
+    /// same index being signed twice. After a damage a new one begins, and its first leaf says so.
     ///
     /// # Errors
     /// When the database cannot be read or written.
@@ -73,9 +73,10 @@ impl Store {
         &self,
         company: CompanyId,
         agent_id: AgentId,
-        now: Timestamp,
+        moment: Moment,
     ) -> Result<Origin, StoreError> {
         self.call(move |inner| {
+            let is_in_doubt = heal::doubt(&inner.connection)?.is_some();
             let newest: Option<String> = inner
                 .connection
                 .query_row(
@@ -88,7 +89,7 @@ impl Store {
                     what: "the newest epoch",
                     source,
                 })?;
-            if let Some(text) = newest {
+            if let Some(text) = newest.filter(|_| !is_in_doubt) {
                 let origin = parse_origin(&text)?;
                 if origin.company() == &company && origin.agent_id() == &agent_id {
                     return Ok(origin);
@@ -104,8 +105,11 @@ impl Store {
                     what: "the newest epoch",
                     source,
                 })?;
-            let epoch = now.as_millisecond().max(after_newest).unsigned_abs();
+            let epoch = moment.now.as_millisecond().max(after_newest).unsigned_abs();
             let origin = Origin::new(company, agent_id, epoch);
+            if let Some(begun) = inner.begin_after_damage(&origin, &moment)? {
+                return Ok(begun);
+            }
             inner
                 .connection
                 .execute(
@@ -136,6 +140,7 @@ impl Store {
                 what: "leaves",
                 source,
             };
+            inner.refuse_in_doubt(&origin)?;
             let transaction = inner.connection.transaction().map_err(failed)?;
             for draft in drafts {
                 if !slot_is_taken(&transaction, draft.slot)? {
@@ -166,6 +171,7 @@ impl Store {
                 what: "leaves of a clock that was ahead",
                 source,
             };
+            inner.refuse_in_doubt(&origin)?;
             let transaction = inner.connection.transaction().map_err(failed)?;
             let slots = transaction
                 .execute(
@@ -354,7 +360,7 @@ mod tests {
     async fn origin(store: &Store, company: &str, seconds: i64) -> Origin {
         let agent = "0190c9a5-0000-7000-8000-000000000000".parse().unwrap();
         store
-            .origin(company.parse().unwrap(), agent, moment(seconds).now)
+            .origin(company.parse().unwrap(), agent, moment(seconds))
             .await
             .unwrap()
     }

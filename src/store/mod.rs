@@ -7,7 +7,7 @@
 //!   that a restart continues where the last committed tick stopped ([`samples`]).
 //! - Leaf, body and outbox row of a submission are one transaction, before anything is signed or sent
 //!   ([`outbox`]). A scheduled slot has exactly one leaf: a unique index says so ([`ledger`]).
-//! - Opening never deletes anything. A database of a later version is refused, not changed.
+//! - Opening never deletes anything: what is damaged, and a database of a later version, is set aside ([`heal`]).
 //! - One agent: a second one on the same directory is refused, and nothing is taken in any more once the
 //!   database has been removed or replaced under a running one (`place`).
 //!
@@ -24,12 +24,14 @@
 //! receipt, cosignature                             heads that the dashboard and witnesses have signed
 //! dek     id -> kek_id, wrapped                    data keys, each under the store's key; dek_spare is a copy
 //! quarantine  id -> kind, place, why, bytes        records that cannot be opened
+//! damage  number -> at, reason, outcome, ...       what was set aside, and whether the ledger has told of it
 //! ```
 //! What has a star is compressed and encrypted ([`crate::seal`]).
 //! A bucket is a quarter of an hour, numbered from the Unix epoch. Times are milliseconds since the epoch.
 
 pub mod cosignatures;
 pub mod export;
+mod heal;
 pub mod key;
 pub mod ledger;
 mod meta;
@@ -56,11 +58,13 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::blocking::{Blocking, Disk};
+use crate::clock::Clock;
 use crate::limits::STORE_QUEUE;
 use crate::seal::{KeyError, StoreKey};
 
 pub use cosignatures::WitnessRow;
 pub use export::{KeptReceipt, Snapshot};
+pub use heal::Damage;
 pub use ledger::{LeafDraft, Moment};
 pub use outbox::{Enqueued, OutboxCounts, Sender, Submission, SubmissionRow};
 pub use receipts::{COSIGNER, Offer, ReceiptRow};
@@ -89,6 +93,7 @@ pub struct Inner {
     unsaved: samples::Unsaved,
     silent: silent::Silent,
     oldest_tick_bucket: i64,
+    health: heal::Health,
 }
 
 type Request = Box<dyn FnOnce(&mut Inner) + Send>;
@@ -97,12 +102,12 @@ impl Store {
     /// Opens the database under `path`, making both where they are missing, and loads the windows.
     ///
     /// # Errors
-    /// When the directory or the database cannot be made, read or understood, or has another key.
+    /// When the directory or the database cannot be made or read, or has another key.
     pub async fn open(path: &Path, key: &StoreKey) -> Result<Self, StoreError> {
-        Self::open_with(path, key, Blocking::OnThreads).await
+        Self::open_with(path, key, Blocking::OnThreads, Clock::system()).await
     }
 
-    /// As [`Store::open`], with the work done where `blocking` says.
+    /// As [`Store::open`], with the work done where `blocking` says, by a clock of the caller's.
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -110,11 +115,12 @@ impl Store {
         path: &Path,
         key: &StoreKey,
         blocking: Blocking,
+        clock: Clock,
     ) -> Result<Self, StoreError> {
         let key = key.clone();
         let path: Arc<Path> = Arc::from(path);
         if let Blocking::OnCaller(disk) = blocking {
-            let inner = Arc::new(Mutex::new(Inner::open(&path, &key)?));
+            let inner = Arc::new(Mutex::new(Inner::open(&path, key, clock)?));
             let desk = Desk::Caller(inner, disk);
             return Ok(Self { desk, path });
         }
@@ -124,7 +130,7 @@ impl Store {
         thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || {
-                let mut inner = match Inner::open(&thread_path, &key) {
+                let mut inner = match Inner::open(&thread_path, key, clock) {
                     Ok(inner) => inner,
                     Err(error) => {
                         drop(opened.send(Err(error)));
@@ -134,6 +140,7 @@ impl Store {
                 drop(opened.send(Ok(())));
                 while let Some(request) = queue.blocking_recv() {
                     request(&mut inner);
+                    inner.look_after_itself();
                 }
                 inner.settle();
             })
@@ -157,7 +164,7 @@ impl Store {
             Desk::Caller(inner, disk) => return call_here(inner, disk, work).await,
         };
         let (done, answer) = oneshot::channel();
-        let request: Request = Box::new(move |inner| drop(done.send(work(inner))));
+        let request: Request = Box::new(move |inner| drop(done.send(inner.attempt(work))));
         requests
             .send(request)
             .await
@@ -217,20 +224,25 @@ async fn call_here<T>(
     let done = {
         let mut inner = inner.lock().unwrap_or_else(PoisonError::into_inner);
         schema::let_grow(&inner.connection, !disk.is_full())?;
-        work(&mut inner)
+        let done = inner.attempt(work);
+        inner.look_after_itself();
+        done
     };
     tokio::task::yield_now().await;
     done
 }
 
 impl Inner {
-    fn open(path: &Path, key: &StoreKey) -> Result<Self, StoreError> {
-        let claim = place::Claim::on(path)?;
-        let database = path.join("store.db");
-        let (connection, sealer) = schema::open(&database, key)?;
-        let place = place::Place::of(claim, database)?;
-        let (windows, oldest_tick_bucket) = samples::load(&connection, &sealer)?;
-        outbox::recover(&connection)?;
+    fn open(path: &Path, key: StoreKey, clock: Clock) -> Result<Self, StoreError> {
+        let claim = place::Claim::on(path, clock.now())?;
+        let opened = heal::open(path, &claim, clock.now(), |database| {
+            let (connection, sealer) = schema::open(database, &key)?;
+            let loaded = samples::load(&connection, &sealer)?;
+            outbox::recover(&connection)?;
+            Ok((connection, sealer, loaded))
+        });
+        let (connection, sealer, (windows, oldest_tick_bucket)) = opened?;
+        let place = place::Place::of(claim, path.join("store.db"))?;
         Ok(Self {
             connection,
             sealer,
@@ -239,6 +251,7 @@ impl Inner {
             unsaved: samples::Unsaved::default(),
             silent: silent::Silent::default(),
             oldest_tick_bucket,
+            health: heal::Health::new(clock, key),
         })
     }
 
@@ -340,12 +353,20 @@ pub enum StoreError {
         /// The directory.
         path: PathBuf,
     },
+    /// The ledger that was written to has ended, or a damage has put it in doubt.
+    #[error(
+        "epoch {epoch} of the ledger takes no more leaves: the next try goes into the newest one"
+    )]
+    InDoubt {
+        /// The epoch.
+        epoch: u64,
+    },
     /// Its key is another one, or cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
     /// Another version wrote it.
     #[error(
-        "the store {} has version {found}, this agent knows up to {known}: install the newer agent again or choose another store.path",
+        "the store {} has version {found}, this agent knows up to {known}: use the newer agent, or start this one, which sets the store aside",
         path.display()
     )]
     Later {
@@ -380,6 +401,14 @@ pub enum StoreError {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+    /// What is damaged cannot be set aside.
+    #[error("cannot set a damaged part of the store {} aside: let the agent's user write there", path.display())]
+    SetAside {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The thread could not be started.
     #[error("cannot start the store's thread")]
     StartThread(#[source] io::Error),
@@ -406,7 +435,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let disk = Disk::default();
         let blocking = Blocking::OnCaller(disk.clone());
-        let store = Store::open_with(directory.path(), &key(1), blocking)
+        let store = Store::open_with(directory.path(), &key(1), blocking, Clock::system())
             .await
             .unwrap();
         // Nothing that compresses.

@@ -272,6 +272,7 @@ impl Inner {
             source,
         };
         self.refuse_when_gone()?;
+        self.refuse_in_doubt(&sender.origin)?;
         let (category, slot) = (payload.category(), payload.slot());
         let epoch = sender.origin.epoch();
         let transaction = self.connection.transaction().map_err(failed)?;

@@ -3,7 +3,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::schema::{self, ADDED, SEALING};
+use super::schema::{self, SEALING};
 use super::seal::{Record, Sealer, decompress};
 use super::{StoreError, quarantine};
 use crate::seal::StoreKey;
@@ -68,7 +68,7 @@ pub(super) fn seal_all(connection: &mut Connection, key: &StoreKey) -> Result<Se
         .map_err(failed)?;
     let transaction = connection.transaction().map_err(failed)?;
     transaction.execute_batch(SEALING).map_err(failed)?;
-    transaction.execute_batch(ADDED).map_err(failed)?;
+    schema::add(&transaction).map_err(failed)?;
     let sealer = Sealer::first(&transaction, key)?;
     let mut records = seal_meta(&transaction, &sealer)?;
     for column in &COLUMNS {

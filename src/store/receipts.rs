@@ -55,6 +55,7 @@ impl Store {
         old: Option<u64>,
     ) -> Result<Option<Offer>, StoreError> {
         self.call(move |inner| {
+            inner.refuse_in_doubt(&origin)?;
             let connection = &inner.connection;
             let epoch = origin.epoch();
             let size = leaves(connection, epoch)?;
@@ -277,10 +278,7 @@ mod tests {
         let store = Store::open(directory, &key(1)).await.unwrap();
         let agent_id = "018f3b1e-7c4a-7d2e-9b1a-5f6e7d8c9b0a".parse().unwrap();
         let company = "acme-corp".parse().unwrap();
-        let origin = store
-            .origin(company, agent_id, moment(1).now)
-            .await
-            .unwrap();
+        let origin = store.origin(company, agent_id, moment(1)).await.unwrap();
         let drafts = vec![LeafDraft::event(LeafKind::Clock, "stepped"); count];
         store
             .append_leaves(origin.clone(), moment(2), drafts)
@@ -366,7 +364,7 @@ mod tests {
             .origin(
                 origin.company().clone(),
                 origin.agent_id().clone(),
-                moment(10).now,
+                moment(10),
             )
             .await
             .unwrap();

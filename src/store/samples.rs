@@ -12,7 +12,7 @@ use cms_spec::windows::{
     BUCKET, BUCKETS, BUCKETS_SPARE, Carry, Dirty, NothingToSay, Statements, Windows,
 };
 use cms_spec::{Category, Slot};
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 
 use super::quarantine::open_or_set_aside;
 use super::seal::{Record, Sealer};
@@ -24,6 +24,19 @@ pub(super) struct Unsaved {
     blocks: BTreeSet<i64>,
     carry: bool,
     statements: bool,
+}
+
+impl Unsaved {
+    /// Everything that the windows hold, for a database that may hold none of it.
+    pub(super) fn all(windows: &Windows) -> Self {
+        let span = i64::try_from(BUCKETS + BUCKETS_SPARE).unwrap_or(i64::MAX);
+        let oldest = windows.oldest_bucket();
+        Self {
+            blocks: oldest.map_or_else(BTreeSet::new, |oldest| (oldest..oldest + span).collect()),
+            carry: true,
+            statements: true,
+        }
+    }
 }
 
 impl Store {
@@ -140,12 +153,15 @@ pub(super) fn load(connection: &Connection, sealer: &Sealer) -> Result<(Windows,
         }
     }
     load_blocks(connection, sealer, &mut windows, &BTreeSet::new())?;
-    let oldest_tick: Option<i64> = connection
+    Ok((windows, oldest_tick(connection)?))
+}
+
+/// The oldest bucket that still has single ticks.
+pub(super) fn oldest_tick(connection: &Connection) -> Result<i64, StoreError> {
+    let oldest: Option<i64> = connection
         .query_row("SELECT min(bucket) FROM tick", [], |row| row.get(0))
-        .optional()
-        .map_err(cannot_load)?
-        .flatten();
-    Ok((windows, oldest_tick.unwrap_or(i64::MIN)))
+        .map_err(cannot_load)?;
+    Ok(oldest.unwrap_or(i64::MIN))
 }
 
 /// Puts the kept blocks of the window's span into it, except those that are newer in memory.

@@ -5,14 +5,14 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 
 use super::seal::{self, Sealer};
-use super::{StoreError, plain};
+use super::{StoreError, heal, plain};
 use crate::seal::{KeyId, StoreKey};
 
 /// The version that this agent writes; kept in SQLite's `user_version`.
 pub(super) const VERSION: i64 = 2;
 
 /// The version before records were sealed.
-const VERSION_PLAIN: i64 = 1;
+pub(super) const VERSION_PLAIN: i64 = 1;
 
 /// SQLite's own limit.
 const PAGES_MAX: i64 = 0xffff_fffe;
@@ -24,7 +24,39 @@ pub(super) fn open(path: &Path, key: &StoreKey) -> Result<(Connection, Sealer), 
         path: path.to_owned(),
         source,
     };
-    let mut connection = Connection::open(path).map_err(failed)?;
+    let mut connection = connect(path)?;
+    let sealer = match version(&connection).map_err(failed)? {
+        0 => {
+            let transaction = connection.transaction().map_err(failed)?;
+            make(&transaction).map_err(failed)?;
+            let sealer = Sealer::first(&transaction, key)?;
+            transaction.commit().map_err(failed)?;
+            sealer
+        }
+        VERSION_PLAIN => plain::seal_all(&mut connection, key)?,
+        VERSION => {
+            add(&connection).map_err(failed)?;
+            Sealer::next(&connection, path, key)?
+        }
+        found => {
+            return Err(StoreError::Later {
+                path: path.to_owned(),
+                found,
+                known: VERSION,
+            });
+        }
+    };
+    plain::wipe_what_is_left(&connection);
+    Ok((connection, sealer))
+}
+
+/// Opens the file for writing, whatever is in it.
+pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let failed = |source| StoreError::Open {
+        path: path.to_owned(),
+        source,
+    };
+    let connection = Connection::open(path).map_err(failed)?;
     // auto_vacuum must be chosen before the first table; it lets retention give pages back.
     connection
         .execute_batch(
@@ -39,32 +71,22 @@ pub(super) fn open(path: &Path, key: &StoreKey) -> Result<(Connection, Sealer), 
              PRAGMA secure_delete = FAST;",
         )
         .map_err(failed)?;
-    let sealer = match version(&connection).map_err(failed)? {
-        0 => {
-            let transaction = connection.transaction().map_err(failed)?;
-            for made in [SEALING, TABLES, ADDED] {
-                transaction.execute_batch(made).map_err(failed)?;
-            }
-            let sealer = Sealer::first(&transaction, key)?;
-            set_version(&transaction).map_err(failed)?;
-            transaction.commit().map_err(failed)?;
-            sealer
-        }
-        VERSION_PLAIN => plain::seal_all(&mut connection, key)?,
-        VERSION => {
-            connection.execute_batch(ADDED).map_err(failed)?;
-            Sealer::next(&connection, path, key)?
-        }
-        found => {
-            return Err(StoreError::Later {
-                path: path.to_owned(),
-                found,
-                known: VERSION,
-            });
-        }
-    };
-    plain::wipe_what_is_left(&connection);
-    Ok((connection, sealer))
+    Ok(connection)
+}
+
+/// Makes the tables of a new database, without a data key.
+pub(super) fn make(connection: &Connection) -> rusqlite::Result<()> {
+    for made in [SEALING, TABLES] {
+        connection.execute_batch(made)?;
+    }
+    add(connection)?;
+    set_version(connection)
+}
+
+/// Makes what stores of the first days lack.
+pub(super) fn add(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(ADDED)?;
+    connection.execute_batch(heal::TABLE)
 }
 
 /// The version of an opened database; 0 is an empty one.
@@ -173,7 +195,7 @@ CREATE INDEX outbox_state ON outbox(state, slot_end);
 
 /// What stores of the first days lack. The index finds the next of a long backlog without sorting it; the table
 /// holds what witnesses have signed.
-pub(super) const ADDED: &str = "
+const ADDED: &str = "
 CREATE INDEX IF NOT EXISTS outbox_turn ON outbox(state, attempts, slot_end);
 CREATE TABLE IF NOT EXISTS cosignature(epoch INTEGER NOT NULL, cosigner TEXT NOT NULL, size INTEGER NOT NULL,
     note TEXT NOT NULL, cosignature TEXT NOT NULL, at INTEGER NOT NULL,

@@ -23,4 +23,5 @@ mod rotate_keys;
 mod see_what_changed;
 mod show_the_evidence;
 mod site;
+mod survive_damage;
 mod trust_nobody_alone;

@@ -102,11 +102,16 @@ impl Site {
 
     /// Starts an agent whose environment holds these variables too.
     pub(crate) fn start_agent_with(&self, environment: &[(&str, &str)]) -> Running {
-        let config = self.path("agent.toml");
-        let arguments = ["--config", config.to_str().unwrap(), "run"];
-        let running = Running::start_with(&arguments, environment);
+        let running = self.launch_agent(environment);
         running.wait_for("agent started");
         running
+    }
+
+    /// Starts an agent and waits for nothing.
+    pub(crate) fn launch_agent(&self, environment: &[(&str, &str)]) -> Running {
+        let config = self.path("agent.toml");
+        let arguments = ["--config", config.to_str().unwrap(), "run"];
+        Running::start_with(&arguments, environment)
     }
 
     /// Runs a command of the agent on this site's configuration.
