@@ -18,9 +18,11 @@
 )]
 
 mod crash_points;
+mod failing_calls;
 mod node;
 mod process;
 mod random_kills;
+mod scenario;
 mod shim;
 #[path = "../stories/site.rs"]
 #[expect(

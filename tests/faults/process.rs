@@ -46,22 +46,29 @@ impl Process {
 
     /// Waits until the log has so many lines with `text`. Answers whether it has: false when the process has ended.
     pub(crate) fn says(&mut self, text: &str, times: usize) -> bool {
+        self.until(|log| log.matches(text).count() >= times)
+    }
+
+    /// Waits until this holds of the log. Answers whether it does: false when the process has ended.
+    pub(crate) fn until(&mut self, holds: impl Fn(&str) -> bool) -> bool {
         let end = Instant::now() + PATIENCE;
         loop {
             let ended = self.child.try_wait().unwrap().is_some();
-            if self.log().matches(text).count() >= times {
-                return true;
+            let log = self.log();
+            if holds(&log) || ended {
+                return holds(&log);
             }
-            if ended {
-                return false;
-            }
-            assert!(
-                Instant::now() < end,
-                "no {times} {text:?} in\n{}",
-                self.log()
-            );
+            assert!(Instant::now() < end, "waited in vain:\n{log}");
             thread::sleep(LOOK);
         }
+    }
+
+    /// Processor time that it has used, in ticks of a hundredth of a second.
+    pub(crate) fn ticks(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let (_, after) = stat.rsplit_once(") ").unwrap();
+        let fields: Vec<&str> = after.split(' ').collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
     }
 
     /// SIGTERM, and waits for the end.

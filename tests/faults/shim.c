@@ -12,7 +12,8 @@
  *                      torn      half of a write or send, then SIGKILL
  *                      power     what was not synced is undone, then SIGKILL
  *                      once      the step fails with CMS_FAULT_ERRNO (a socket: connection reset)
- *                      ever      this step and each one after it
+ *                      ever      each step of a file fails from this one on
+ *                      lost      the step fails once; of a sync: what it should have made last is undone
  *   CMS_FAULT_ERRNO    the number of the error
  *   CMS_FAULT_KIND     only steps of this kind count, for example "sync"
  *   CMS_FAULT_SEED     power: not 0: sectors and names that were not synced survive at random
@@ -43,7 +44,7 @@
 #define FDS_MAX 4096
 #define SECTOR 512
 
-enum mode { NONE, KILL, AFTER, TORN, POWER, ONCE, EVER };
+enum mode { NONE, KILL, AFTER, TORN, POWER, ONCE, EVER, LOST };
 enum verdict { GO, GO_AND_DIE, HALF_AND_DIE, FAIL };
 
 static char directory[PATH_MAX];
@@ -51,7 +52,7 @@ static size_t directory_length;
 static const char *only_kind, *room_file;
 static enum mode mode;
 static long fault_at, steps, refused, grown;
-static int fault_errno = EIO, log_fd = -1, tracing;
+static int fault_errno = EIO, log_fd = -1, tracing, met;
 static uint64_t seed;
 
 /* What each descriptor is: the path of a file under the directory, or "tcp". */
@@ -84,7 +85,7 @@ static long number(const char *name)
 
 __attribute__((constructor)) static void begin(void)
 {
-    static const char *const modes[] = {"", "kill", "after", "torn", "power", "once", "ever"};
+    static const char *const modes[] = {"", "kill", "after", "torn", "power", "once", "ever", "lost"};
     const char *text = getenv("CMS_FAULT_DIR");
     if (!text)
         return;
@@ -93,7 +94,7 @@ __attribute__((constructor)) static void begin(void)
     if ((text = getenv("CMS_FAULT_LOG")))
         log_fd = (int)syscall(SYS_openat, AT_FDCWD, text, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     text = getenv("CMS_FAULT");
-    for (int i = KILL; text && i <= EVER; i++)
+    for (int i = KILL; text && i <= LOST; i++)
         if (strcmp(text, modes[i]) == 0)
             mode = (enum mode)i;
     fault_at = number("CMS_FAULT_AT");
@@ -172,7 +173,7 @@ static uint64_t chance(void)
 static int is_journalled(const char *path)
 {
     size_t length = strlen(path);
-    return mode == POWER && (length < 4 || strcmp(path + length - 4, "-shm") != 0);
+    return (mode == POWER || mode == LOST) && (length < 4 || strcmp(path + length - 4, "-shm") != 0);
 }
 
 static struct change *note(int what, const char *path)
@@ -236,25 +237,6 @@ static int is_in(const char *path, const char *folder)
     return slash && (size_t)(slash - path) == length && strncmp(path, folder, length) == 0;
 }
 
-/* A sync of a file makes its bytes last, one of a directory the names in it. */
-static void synced(int fd)
-{
-    struct stat found;
-    const char *path = of(fd);
-    if (mode != POWER || !path || fstat(fd, &found) != 0)
-        return;
-    for (struct change **at = &newest; *at;) {
-        struct change *change = *at;
-        int lasts = change->what <= CUT
-            ? change->inode == found.st_ino && change->device == found.st_dev
-            : S_ISDIR(found.st_mode) && is_in(change->path, path);
-        if (lasts)
-            *at = change->older;
-        else
-            at = &change->older;
-    }
-}
-
 static void undo(struct change *change)
 {
     switch (change->what) {
@@ -279,6 +261,27 @@ static void undo(struct change *change)
         else if (change->what == RENAMED)
             syscall(SYS_unlinkat, AT_FDCWD, change->path, 0);
         break;
+    }
+}
+
+/* A sync of a file makes its bytes last, one of a directory the names in it; one that fails loses them. */
+static void synced(int fd, int is_lost)
+{
+    struct stat found;
+    const char *path = of(fd);
+    if ((mode != POWER && mode != LOST) || !path || fstat(fd, &found) != 0)
+        return;
+    for (struct change **at = &newest; *at;) {
+        struct change *change = *at;
+        int concerns = change->what <= CUT
+            ? change->inode == found.st_ino && change->device == found.st_dev
+            : S_ISDIR(found.st_mode) && is_in(change->path, path);
+        if (concerns && is_lost)
+            undo(change);
+        if (concerns)
+            *at = change->older;
+        else
+            at = &change->older;
     }
 }
 
@@ -325,8 +328,11 @@ static enum verdict step(const char *kind, const char *path, size_t length)
         say("%ld %s %s %zu\n", now, kind, *name ? name : "/", length);
     if (!fault_at || now < fault_at || (now > fault_at && mode != EVER) || mode == NONE)
         return GO;
-    if (now == fault_at)
+    if (mode == EVER && strcmp(path, "tcp") == 0)
+        return GO;
+    if (!met)
         say("fault at %ld: %s %s %zu\n", now, kind, *name ? name : "/", length);
+    met = 1;
     switch (mode) {
     case AFTER:
         return GO_AND_DIE;
@@ -341,6 +347,7 @@ static enum verdict step(const char *kind, const char *path, size_t length)
         break;
     case ONCE:
     case EVER:
+    case LOST:
         return FAIL;
     default:
         die();
@@ -466,11 +473,14 @@ static int sync_file(int fd, long call)
         return (int)syscall(call, fd);
     pthread_mutex_lock(&lock);
     enum verdict verdict = step("sync", of(fd), 0);
-    if (verdict == FAIL)
+    if (verdict == FAIL) {
+        if (mode == LOST)
+            synced(fd, 1);
         return (int)failed(fault_errno);
+    }
     long result = syscall(call, fd);
     if (result == 0)
-        synced(fd);
+        synced(fd, 0);
     return (int)done(verdict, result);
 }
 

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use rustix::io::Errno;
+
 use crate::node::Node;
 
 /// What goes wrong.
@@ -16,6 +18,12 @@ pub(crate) enum Mode {
     Torn,
     /// What was not synced is lost, then SIGKILL. With a seed, some of it lasts.
     Power { seed: u64 },
+    /// The step fails with this error; of a socket: the connection is reset.
+    Once(Errno),
+    /// This step of a file and each one after it.
+    Ever(Errno),
+    /// The sync fails, and what it should have made last is lost. Only syncs are counted.
+    LostSync,
 }
 
 /// A fault at one step of a process.
@@ -31,10 +39,18 @@ pub(crate) struct Fault {
 impl Fault {
     /// The environment of a process that is to meet this fault.
     pub(crate) fn environment(&self, node: &Node) -> Vec<(String, String)> {
-        let (mode, seed) = match self.mode {
-            Mode::Kill => ("kill", 0),
-            Mode::Torn => ("torn", 0),
-            Mode::Power { seed } => ("power", seed),
+        let (mode, seed, errno) = match self.mode {
+            Mode::Kill => ("kill", 0, Errno::IO),
+            Mode::Torn => ("torn", 0, Errno::IO),
+            Mode::Power { seed } => ("power", seed, Errno::IO),
+            Mode::Once(errno) => ("once", 0, errno),
+            Mode::Ever(errno) => ("ever", 0, errno),
+            Mode::LostSync => ("lost", 0, Errno::IO),
+        };
+        let more = match self.mode {
+            Mode::LostSync => Some(("CMS_FAULT_KIND", "sync".to_owned())),
+            Mode::Ever(_) => Some(("CMS_FAULT_TRACE", String::new())),
+            _ => None,
         };
         drop(fs::remove_file(log(node)));
         let text = |path: &Path| path.to_str().unwrap().to_owned();
@@ -43,18 +59,31 @@ impl Fault {
             ("CMS_FAULT_DIR", text(&node.store())),
             ("CMS_FAULT_LOG", text(&log(node))),
             ("CMS_FAULT", mode.to_owned()),
+            ("CMS_FAULT_ERRNO", errno.raw_os_error().to_string()),
             ("CMS_FAULT_AT", self.at.to_string()),
             ("CMS_FAULT_SEED", seed.to_string()),
             ("CMS_FAULT_REFUSED", self.refused.to_string()),
         ]
+        .into_iter()
+        .chain(more)
         .map(|(name, value)| (name.to_owned(), value))
-        .to_vec()
+        .collect()
     }
 }
 
-/// What the layer said about the last process of a node: the fault that it met, or how many steps there were.
+/// What the layer said about the last process of a node: the fault that it met.
 pub(crate) fn said(node: &Node) -> String {
-    fs::read_to_string(log(node)).unwrap_or_default()
+    let lines = fs::read_to_string(log(node)).unwrap_or_default();
+    let said = |line: &&str| !line.starts_with(|c: char| c.is_ascii_digit());
+    lines.lines().filter(said).collect::<Vec<_>>().join("; ")
+}
+
+/// How many steps the node's process has made so far. Only counted while every step fails.
+pub(crate) fn steps(node: &Node) -> usize {
+    fs::read_to_string(log(node))
+        .unwrap_or_default()
+        .lines()
+        .count()
 }
 
 fn log(node: &Node) -> PathBuf {
