@@ -8,13 +8,12 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use serde_json::Value;
 
 use crate::node::Node;
 use crate::process::Process;
 use crate::scenario::{SUBMISSIONS, every_step, submit_and_stop};
 use crate::shim::{self, Fault, Mode};
-use crate::site::{agent, wait_until};
+use crate::site::wait_until;
 
 /// Each failure costs a pause of five seconds, so that fewer are tried than kills.
 const STRIDE: u64 = 20;
@@ -79,7 +78,7 @@ fn suffer_and_stop(node: &Node, mut process: Process) -> ExitStatus {
         return process.end();
     }
     if has_error(&process.log()) {
-        wait_until("status to say so", || store_state(node) == "failed");
+        wait_until("status to say so", || node.status("store").0 == "failed");
         let before = shim::steps(node);
         thread::sleep(Duration::from_secs(1));
         let steps = shim::steps(node) - before;
@@ -90,16 +89,4 @@ fn suffer_and_stop(node: &Node, mut process: Process) -> ExitStatus {
         );
     }
     process.stop()
-}
-
-/// What `status` says about the store.
-fn store_state(node: &Node) -> String {
-    let config = node.path("agent.toml");
-    let asked = agent(&["--config", config.to_str().unwrap(), "status", "--json"]);
-    let status: Value = serde_json::from_slice(&asked.stdout).unwrap_or_default();
-    let parts = status["parts"].as_array().cloned().unwrap_or_default();
-    let store = parts.iter().find(|part| part["name"] == "store");
-    store.map_or_else(String::new, |part| {
-        part["state"].as_str().unwrap_or_default().to_owned()
-    })
 }

@@ -19,6 +19,7 @@
 
 mod crash_points;
 mod failing_calls;
+mod full_disk;
 mod node;
 mod process;
 mod random_kills;

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 
 use rusqlite::{Connection, OpenFlags};
+use serde_json::Value;
 
 use crate::process::{PATIENCE, Process};
-use crate::site::{Site, agent, text, wait_until};
+use crate::site::{AGENT, Site, agent, text, wait_until};
 
 /// How often each category is submitted here, in milliseconds. The first submission comes at once.
 const CADENCES_MS: [(&str, i64); 3] = [
@@ -24,6 +26,8 @@ pub(crate) struct Node {
     name: String,
     directory: PathBuf,
     dashboard: PathBuf,
+    /// What its commands are started by, and where its files are then: it may have mounts of its own.
+    within: (Vec<String>, PathBuf),
 }
 
 /// What an agent's store holds.
@@ -48,13 +52,13 @@ struct Taken {
 /// Starts the dashboard of a site; its log is in the site's directory.
 pub(crate) fn start_dashboard(site: &Site) -> Process {
     let config = site.path("dashboard.toml");
-    let arguments = [
-        "dashboard",
-        "--dashboard-config",
-        config.to_str().unwrap(),
-        "run",
-    ];
-    let mut dashboard = Process::start(&arguments, &[], &site.path("dashboard.log"));
+    let mut command = Command::new(AGENT);
+    command
+        .arg("dashboard")
+        .arg("--dashboard-config")
+        .arg(config)
+        .arg("run");
+    let mut dashboard = Process::start(command, &[], &site.path("dashboard.log"));
     assert!(
         dashboard.says("dashboard listens", 1),
         "{}",
@@ -95,6 +99,7 @@ impl Node {
             name: name.to_owned(),
             directory,
             dashboard: site.path("dashboard/dashboard.sqlite"),
+            within: (Vec::new(), PathBuf::from("/")),
         };
         let quoted = |path: PathBuf| format!("\"{}\"", path.display());
         let config = fs::read_to_string(site.path("agent.toml")).unwrap();
@@ -123,10 +128,52 @@ impl Node {
         self.path("store")
     }
 
+    /// From now on its commands are started by this one, and its files are found below this directory.
+    pub(crate) fn move_within(&mut self, starter: Vec<String>, root: PathBuf) {
+        self.within = (starter, root);
+    }
+
+    /// `store.path` as this process finds it.
+    pub(crate) fn store_seen(&self) -> PathBuf {
+        let (_, root) = &self.within;
+        root.join(self.store().strip_prefix("/").unwrap())
+    }
+
     pub(crate) fn start(&self, environment: &[(String, String)]) -> Process {
-        let config = self.path("agent.toml");
-        let arguments = ["--config", config.to_str().unwrap(), "run"];
-        Process::start(&arguments, environment, &self.path("agent.log"))
+        Process::start(self.command(&["run"]), environment, &self.path("agent.log"))
+    }
+
+    /// Runs a command of the agent.
+    pub(crate) fn agent(&self, arguments: &[&str]) -> Output {
+        self.command(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut words = self.within.0.clone();
+        words.push(AGENT.to_owned());
+        let mut command = Command::new(&words[0]);
+        command
+            .args(&words[1..])
+            .arg("--config")
+            .arg(self.path("agent.toml"))
+            .args(arguments);
+        command
+    }
+
+    /// State and last error of a part, as `status` shows them.
+    pub(crate) fn status(&self, part: &str) -> (String, String) {
+        let status: Value =
+            serde_json::from_slice(&self.agent(&["status", "--json"]).stdout).unwrap_or_default();
+        let parts = status["parts"].as_array().cloned().unwrap_or_default();
+        let found = parts
+            .into_iter()
+            .find(|found| found["name"] == part)
+            .unwrap_or_default();
+        let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+        (text("state"), text("last_error"))
     }
 
     /// What the store holds, read from a copy, so that whatever a dead agent has left stays as it is.
@@ -135,10 +182,18 @@ impl Node {
         drop(fs::remove_dir_all(&copy));
         fs::create_dir(&copy).unwrap();
         for name in ["store.db", "store.db-wal", "store.db-journal"] {
-            drop(fs::copy(self.store().join(name), copy.join(name)));
+            drop(fs::copy(self.store_seen().join(name), copy.join(name)));
         }
         let connection = Connection::open(copy.join("store.db")).unwrap();
         Held::read(&connection).unwrap_or_default()
+    }
+
+    /// What the store of a running agent holds: it stands still while its files are copied.
+    pub(crate) fn holds(&self, agent: &Process) -> Held {
+        agent.freeze();
+        let held = self.held();
+        agent.thaw();
+        held
     }
 
     /// Starts the agent without a fault, lets it catch up, stops it, and holds everything against the oracle.
@@ -146,16 +201,11 @@ impl Node {
     pub(crate) fn settle(&self, before: &Held, why: &str) -> usize {
         let mut agent = self.start(&[]);
         assert!(agent.says("agent started", 1), "{why}: {}", agent.log());
-        let database = self.store().join("store.db");
-        let connection =
-            Connection::open_with_flags(&database, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
-        connection.busy_timeout(PATIENCE).unwrap();
         wait_until(&format!("all to be receipted after {why}"), || {
-            let held = Held::read(&connection).unwrap_or_default();
+            let held = self.holds(&agent);
             held.outbox.len() >= CADENCES_MS.len().max(before.outbox.len())
                 && held.outbox.values().all(|(state, _)| state == "receipted")
         });
-        drop(connection);
         let log = self.path("agent.log");
         assert_eq!(agent.stop().code(), Some(0), "{why}");
         let log = fs::read_to_string(log).unwrap();
@@ -230,18 +280,10 @@ impl Node {
 
     /// The evidence of all of it verifies.
     fn verify(&self, why: &str) {
-        let (config, bundle) = (self.path("agent.toml"), self.path("evidence.jsonl"));
-        let exported = agent(&[
-            "--config",
-            config.to_str().unwrap(),
-            "export",
-            "--from",
-            "2020-01-01",
-            "--to",
-            "2200-01-01",
-            "-o",
-            bundle.to_str().unwrap(),
-        ]);
+        let bundle = self.path("evidence.jsonl");
+        let period = ["--from", "2020-01-01", "--to", "2200-01-01"];
+        let export = [&["export"], &period[..], &["-o", bundle.to_str().unwrap()]].concat();
+        let exported = self.agent(&export);
         assert_eq!(
             exported.status.code(),
             Some(0),

@@ -8,8 +8,6 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::site::AGENT;
-
 /// Longer than anything here takes on a busy machine; waiting ends as soon as the condition holds.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -23,10 +21,13 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts the program with arguments and environment. Its log begins anew.
-    pub(crate) fn start(arguments: &[&str], environment: &[(String, String)], log: &Path) -> Self {
-        let child = Command::new(AGENT)
-            .args(arguments)
+    /// Starts a command with arguments and environment. Its log begins anew.
+    pub(crate) fn start(
+        mut command: Command,
+        environment: &[(String, String)],
+        log: &Path,
+    ) -> Self {
+        let child = command
             .args(["--log-format", "json"])
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
@@ -63,12 +64,32 @@ impl Process {
         }
     }
 
+    /// Makes it stand still.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+        let end = Instant::now() + PATIENCE;
+        while !matches!(self.stat()[0].as_str(), "T" | "Z") {
+            assert!(Instant::now() < end, "it does not stand still");
+            thread::yield_now();
+        }
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// Processor time that it has used, in ticks of a hundredth of a second.
     pub(crate) fn ticks(&self) -> u64 {
+        let stat = self.stat();
+        stat[11].parse::<u64>().unwrap() + stat[12].parse::<u64>().unwrap()
+    }
+
+    /// The kernel's fields about it, from its state on.
+    fn stat(&self) -> Vec<String> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let (_, after) = stat.rsplit_once(") ").unwrap();
-        let fields: Vec<&str> = after.split(' ').collect();
-        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+        after.split(' ').map(str::to_owned).collect()
     }
 
     /// SIGTERM, and waits for the end.

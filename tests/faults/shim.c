@@ -18,7 +18,7 @@
  *   CMS_FAULT_KIND     only steps of this kind count, for example "sync"
  *   CMS_FAULT_SEED     power: not 0: sectors and names that were not synced survive at random
  *   CMS_FAULT_REFUSED  the first so many connections are refused
- *   CMS_FAULT_ROOM     a file with a number: files may grow by so many bytes together, then ENOSPC
+ *   CMS_FAULT_ROOM     a file with a number: while it is there, files may grow by so many bytes together, then ENOSPC
  *
  * A power cut loses the writes since the last fsync of their file, and the names that were made, replaced or
  * removed since the last fsync of their directory. That is all that POSIX promises, and less than most file
@@ -366,7 +366,11 @@ static int has_room(int fd, size_t length, off_t offset)
     if (more <= 0)
         return 1;
     int room_fd = (int)syscall(SYS_openat, AT_FDCWD, room_file, O_RDONLY | O_CLOEXEC, 0);
-    long room = syscall(SYS_read, room_fd, text, sizeof text - 1) > 0 ? strtol(text, NULL, 10) : LONG_MAX;
+    if (room_fd < 0) {
+        grown = 0;
+        return 1;
+    }
+    long room = syscall(SYS_read, room_fd, text, sizeof text - 1) > 0 ? strtol(text, NULL, 10) : 0;
     syscall(SYS_close, room_fd);
     if (grown + more > room)
         return 0;

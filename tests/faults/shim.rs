@@ -71,6 +71,18 @@ impl Fault {
     }
 }
 
+/// The environment of a process whose files may grow as far as a number in a file says.
+pub(crate) fn room(node: &Node, file: &Path) -> Vec<(String, String)> {
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    [
+        ("LD_PRELOAD", text(library())),
+        ("CMS_FAULT_DIR", text(&node.store())),
+        ("CMS_FAULT_ROOM", text(file)),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .to_vec()
+}
+
 /// What the layer said about the last process of a node: the fault that it met.
 pub(crate) fn said(node: &Node) -> String {
     let lines = fs::read_to_string(log(node)).unwrap_or_default();
