@@ -10,10 +10,9 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use crate::node::Node;
-use crate::process::Process;
+use crate::process::{Process, wait_until};
 use crate::scenario::{SUBMISSIONS, every_step, submit_and_stop};
 use crate::shim::{self, Fault, Mode};
-use crate::site::wait_until;
 
 /// Each failure costs a pause of five seconds, so that fewer are tried than kills.
 const STRIDE: u64 = 20;

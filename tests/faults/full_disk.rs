@@ -8,8 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use crate::node::{Node, api_key, start_dashboard};
+use crate::process::wait_until;
 use crate::shim;
-use crate::site::{Site, wait_until};
+use crate::site::Site;
 
 /// Room that the agent finds and fills: a few seconds of samples and slots.
 const ROOM_BYTES: u64 = 128 * 1024;

@@ -8,8 +8,8 @@ use std::process::{Command, Output, Stdio};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
-use crate::process::{PATIENCE, Process};
-use crate::site::{AGENT, Site, agent, text, wait_until};
+use crate::process::{PATIENCE, Process, wait_until};
+use crate::site::{AGENT, Site, agent, text};
 
 /// How often each category is submitted here, in milliseconds. The first submission comes at once.
 const CADENCES_MS: [(&str, i64); 3] = [

@@ -9,10 +9,22 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longer than anything here takes on a busy machine; waiting ends as soon as the condition holds.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// How often a condition is looked at: often beside the half second that a scenario takes.
 const LOOK: Duration = Duration::from_millis(5);
+
+/// How often a condition is looked at that costs something to look at.
+const LOOK_CLOSELY: Duration = Duration::from_millis(20);
+
+/// Waits for a condition, and fails when it does not come.
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "waited in vain for {what}");
+        thread::sleep(LOOK_CLOSELY);
+    }
+}
 
 /// A running process; killed when dropped.
 pub(crate) struct Process {

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::node::{Held, Node, api_key, start_dashboard};
+use crate::scenario::turn;
 use crate::site::Site;
 
 /// Kills in the ordinary test run; `CMS_STORY_KILLS` asks for more.
@@ -31,6 +32,7 @@ struct Tally {
 
 #[test]
 fn agents_killed_at_random_lose_nothing_and_repeat_nothing() {
+    let _turn = turn();
     let site = Site::new();
     let kills = std::env::var("CMS_STORY_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
     let (tally, ended) = (Tally::default(), AtomicBool::new(false));

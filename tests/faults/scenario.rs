@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use crate::node::{Node, api_key, start_dashboard};
@@ -18,6 +19,12 @@ const WORKERS: usize = 8;
 
 /// Submissions that a scenario lasts for: the first of each category, and one at the end of its slot.
 pub(crate) const SUBMISSIONS: usize = 4;
+
+/// Lets one test at a time keep the processors busy; those that mostly wait run beside it.
+pub(crate) fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Runs the scenario with a fault, at one of every so many steps; `CMS_FAULT_STRIDE=1` asks for all of them.
 ///
