@@ -28,6 +28,7 @@ use cms_spec::payload::build::{Context, Payload};
 use cms_spec::provenance::{Confidence, Origin as Source};
 use cms_spec::reading::{Quantity, Readings, Value};
 use cms_spec::{Cadence, Category};
+use cms_telemetry_agent::seal::{self, Looked};
 use cms_telemetry_agent::store::{Enqueued, Moment, Sender, Store};
 use jiff::{SignedDuration, Timestamp};
 use rustix::process::{Pid, Signal, kill_process};
@@ -186,7 +187,10 @@ fn backlog(scene: &Scene) {
 /// Gives each quarter of an hour of the last 90 days a sample and a submission.
 async fn fill(path: &Path) -> Vec<Duration> {
     let origin = origin(path);
-    let store = Store::open(path).await.unwrap();
+    let Looked::Found(key) = seal::look(None, None, path).unwrap() else {
+        return Vec::new();
+    };
+    let store = Store::open(path, &key).await.unwrap();
     let now = Timestamp::now();
     let newest = QUARTER.last_closed(now).number(QUARTER);
     let mut times = Vec::new();

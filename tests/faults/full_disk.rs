@@ -64,15 +64,15 @@ fn a_full_disk_stops_nothing_for_good() {
 }
 
 impl Disk {
-    /// A file system for the node's store, if this user may mount one.
+    /// A file system for what the node writes, if this user may mount one.
     fn of(node: &mut Node) -> Self {
-        fs::create_dir(node.store()).unwrap();
+        fs::create_dir(node.disk()).unwrap();
         // Who is not root is root in a namespace of its own, where the kernel lets it.
         for (unshare, enter) in [
             (&[][..], &[][..]),
             (&["--map-root-user"], &["--user", "--preserve-credentials"]),
         ] {
-            if let Some(keeper) = mount(unshare, &node.store()) {
+            if let Some(keeper) = mount(unshare, &node.disk()) {
                 let id = keeper.id().to_string();
                 let words = [&["nsenter", "--target", &id, "--mount"], enter].concat();
                 let starter = words.into_iter().map(str::to_owned).collect();

@@ -123,9 +123,14 @@ impl Node {
         self.directory.join(name)
     }
 
+    /// All that the agent writes: its store, and beside it the directory with the store's key.
+    pub(crate) fn disk(&self) -> PathBuf {
+        self.path("disk")
+    }
+
     /// `store.path` of the agent.
     pub(crate) fn store(&self) -> PathBuf {
-        self.path("store")
+        self.disk().join("store")
     }
 
     /// From now on its commands are started by this one, and its files are found below this directory.

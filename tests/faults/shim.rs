@@ -56,7 +56,7 @@ impl Fault {
         let text = |path: &Path| path.to_str().unwrap().to_owned();
         [
             ("LD_PRELOAD", text(library())),
-            ("CMS_FAULT_DIR", text(&node.store())),
+            ("CMS_FAULT_DIR", text(&node.disk())),
             ("CMS_FAULT_LOG", text(&log(node))),
             ("CMS_FAULT", mode.to_owned()),
             ("CMS_FAULT_ERRNO", errno.raw_os_error().to_string()),
@@ -76,7 +76,7 @@ pub(crate) fn room(node: &Node, file: &Path) -> Vec<(String, String)> {
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     [
         ("LD_PRELOAD", text(library())),
-        ("CMS_FAULT_DIR", text(&node.store())),
+        ("CMS_FAULT_DIR", text(&node.disk())),
         ("CMS_FAULT_ROOM", text(file)),
     ]
     .map(|(name, value)| (name.to_owned(), value))
