@@ -13,7 +13,7 @@ mod sources;
 pub(crate) type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus and of its program.
-pub(crate) const TARGETS: [(&str, Target); 29] = [
+pub(crate) const TARGETS: [(&str, Target); 31] = [
     ("add_checkpoint", ledger::add_checkpoint),
     ("answers", documents::answers),
     ("baseline_csv", sources::baseline_csv),
@@ -30,6 +30,7 @@ pub(crate) const TARGETS: [(&str, Target); 29] = [
     ("dashboard_config", sources::dashboard_config),
     ("enrolment", requests::enrolment),
     ("envelope", documents::envelope),
+    ("exposition", sources::exposition),
     ("headers", requests::headers),
     ("idempotency_key", requests::idempotency_key),
     ("jwk", documents::jwk),
@@ -40,6 +41,7 @@ pub(crate) const TARGETS: [(&str, Target); 29] = [
     ("note_key", ledger::note_key),
     ("origin", ledger::origin),
     ("rotation", requests::rotation),
+    ("sealed", sources::sealed),
     ("signature_headers", requests::signature_headers),
     ("statements", documents::statements),
     ("succession", ledger::succession),

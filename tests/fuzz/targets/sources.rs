@@ -1,13 +1,15 @@
-//! Files: the configuration, the inventory, and what the kernel says in /proc and /sys.
+//! Files and pages: the configuration, the inventory, what the kernel and exporters say, what the store's key sealed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::task::{Context, Poll, Waker};
 
+use cms_collectors::exposition::{Item, Reader};
 use cms_collectors::{ALL, Collector, Host, Settings};
 use cms_spec::reading::Readings;
 use cms_telemetry_agent::config::Config;
+use cms_telemetry_agent::seal::{KeyId, Opened, Protection, StoreKey};
 use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
 
@@ -178,6 +180,53 @@ pub(super) fn mounts(data: &[u8]) {
         let settings = settings("storage.root", &table).expect("the table is right");
         ticks(settings.as_ref(), folder.path());
     });
+}
+
+/// A metrics page: however it is cut on its way, it says the same.
+pub(super) fn exposition(data: &[u8]) {
+    let read = |cut: usize| {
+        let mut items = Vec::new();
+        let mut on_item = |item: Item<'_>| {
+            if let Item::Sample(sample) = &item {
+                let exemplar = sample.exemplar();
+                let times = [true, false].map(|open| sample.timestamp_ms(open));
+                items.push(format!("{exemplar:?} {times:?}"));
+            }
+            items.push(format!("{item:?}"));
+        };
+        let (first, second) = data.split_at(cut);
+        let mut reader = Reader::new();
+        reader.feed(first, &mut on_item);
+        reader.feed(second, &mut on_item);
+        let found = reader.finish(&mut on_item);
+        (items, found)
+    };
+    let whole = read(data.len());
+    assert!(whole.1.samples + whole.1.bad_lines <= whole.1.lines);
+    // The cut follows from the input, so that a finding can be repeated.
+    let cut = data.iter().fold(0_usize, |sum, byte| {
+        sum.wrapping_mul(31) + usize::from(*byte)
+    });
+    assert_eq!(read(cut % (data.len() + 1)), whole);
+}
+
+/// What the store's key has sealed, as a line of text. The only thing that was ever sealed here says `content`.
+pub(super) fn sealed(data: &[u8]) {
+    static KEY: LazyLock<StoreKey> = LazyLock::new(|| {
+        let place = Protection::File("fuzz".to_owned());
+        StoreKey::new(&[7; 32], place).expect("a key")
+    });
+    let right = |opened: Option<Opened>| {
+        assert!(opened.is_none_or(|opened| opened.content.as_slice() == b"content"));
+    };
+    right(KEY.open(b"fuzz", data));
+    if let Some(text) = text(data) {
+        right(KEY.open_text("fuzz", text));
+        assert!(KEY.open_text("other", text).is_none());
+        if let Some(id) = KeyId::in_text(text) {
+            assert!(text.contains(id.as_str()));
+        }
+    }
 }
 
 fn written(name: &str, data: &[u8]) -> PathBuf {
