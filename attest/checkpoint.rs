@@ -180,13 +180,12 @@ impl CosignerKey {
         (key.algorithm() == Algorithm::Cosignature).then_some(Self(key))
     }
 
-    /// Whether there are signatures of the same name by other keys among these lines.
+    /// Whether there are signatures of the same name by other keys than this and `known` among these lines.
     #[must_use]
-    pub fn has_namesakes(&self, lines: &str) -> bool {
+    pub fn has_namesakes(&self, lines: &str, known: &[NoteKey]) -> bool {
         let lines = signature_lines(lines).unwrap_or_default();
-        lines
-            .iter()
-            .any(|line| line.is_named(self.name()) && !line.is_of(&self.0))
+        let mut namesakes = lines.iter().filter(|line| line.is_named(self.name()));
+        namesakes.any(|line| !line.is_of(&self.0) && !known.iter().any(|key| line.is_of(key)))
     }
 }
 

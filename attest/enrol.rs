@@ -128,6 +128,9 @@ pub struct EnrolAnswer {
     /// What verifies its receipts, as its owner publishes it; nothing where a dashboard gives none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cosigner: Option<String>,
+    /// How its keys for receipts followed on each other, as notes, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub successions: Vec<String>,
     /// The dashboard's time.
     pub server_time: Timestamp,
 }

@@ -209,6 +209,22 @@ pub fn line_of(
     Ok(line)
 }
 
+/// The line that a log key belongs to; empty where no succession names it.
+///
+/// # Errors
+/// As [`line_of`].
+pub fn line_of_log(
+    key: &VerifyingKey,
+    successions: &[Succession],
+) -> Result<Vec<NoteKey>, SuccessionError> {
+    let ends = successions.iter().flat_map(|s| [s.to(), s.from()]);
+    let mut own = ends.filter(|end| end.algorithm() == Algorithm::Ed25519);
+    match own.find(|end| end.key() == key) {
+        Some(named) => line_of(named, successions),
+        None => Ok(Vec::new()),
+    }
+}
+
 /// The one key at the other end of the successions that have this key at one end.
 fn one(
     successions: &[Succession],

@@ -123,6 +123,7 @@ async fn take_in(app: &App, request: Request) -> Result<Response, Refused> {
         agent_id: agent.id,
         api_key_id,
         cosigner,
+        successions: app.cosigners().successions(app.store()).await?,
         server_time: now,
     })
     .into_response())

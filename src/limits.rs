@@ -136,3 +136,7 @@ pub const STATUS_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// How long an idle thread for collectors stays: longer than the usual interval, so that a tick finds one.
 pub const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(120);
+
+/// Between two questions for the heirs of the dashboard's key: one that it will not explain is no reason to ask at
+/// each receipt.
+pub const SUCCESSORS_ASKED_AFTER: Duration = Duration::from_secs(60 * 60);

@@ -7,6 +7,7 @@
 mod due;
 mod enrol;
 mod keys;
+mod pin;
 mod receipts;
 mod send;
 mod vigil;
@@ -106,6 +107,8 @@ struct Round {
     head_first: bool,
     /// Something was accepted since the last receipt.
     receipt_due: bool,
+    /// When the dashboard was last asked for the heirs of its keys.
+    successors_asked: Option<Instant>,
     vigil: Vigil,
 }
 
@@ -402,6 +405,7 @@ impl Round {
             outbox_is_empty: false,
             head_first: true,
             receipt_due: false,
+            successors_asked: None,
             vigil: Vigil::default(),
         }
     }

@@ -8,8 +8,7 @@ use crate::bundle::KeysLine;
 use crate::checkpoint::{Checkpoint, CheckpointError, CosignerKey};
 use crate::keys::VerifyingKey;
 use crate::leaf::{Leaf, LeafKind};
-use crate::note::{Algorithm, NoteKey};
-use crate::succession::{Announced, SUCCESSIONS_MAX, Succession, line_of};
+use crate::succession::{Announced, SUCCESSIONS_MAX, Succession, line_of, line_of_log};
 
 /// Successions that a bundle may have: those of both lines of keys.
 const BUNDLED_MAX: usize = 2 * SUCCESSIONS_MAX;
@@ -72,20 +71,18 @@ impl Keys {
             }
             None => None,
         };
-        let mut follow = |key: &NoteKey| {
-            line_of(key, &successions).unwrap_or_else(|error| {
-                wrong(Check::Keys, error.to_string());
-                vec![key.clone()]
-            })
-        };
-        let own = successions.iter().flat_map(|s| [s.to(), s.from()]);
-        let newest = own
-            .filter(|key| key.algorithm() == Algorithm::Ed25519)
-            .find(|key| key.key() == line.log.key());
-        let log = newest.map_or_else(Vec::new, &mut follow);
-        let agent = newest.map(|key| key.name().to_string());
+        let log = line_of_log(line.log.key(), &successions).unwrap_or_else(|error| {
+            wrong(Check::Keys, error.to_string());
+            Vec::new()
+        });
+        let agent = log.first().map(|key| key.name().to_string());
         let trusted = trust.cosigner.as_ref().or(said.as_ref());
-        let cosigners = trusted.map_or_else(Vec::new, |key| follow(key.note_key()));
+        let cosigners = trusted.map_or_else(Vec::new, |key| {
+            line_of(key.note_key(), &successions).unwrap_or_else(|error| {
+                wrong(Check::Keys, error.to_string());
+                vec![key.note_key().clone()]
+            })
+        });
         let cosigners: Vec<CosignerKey> =
             cosigners.into_iter().filter_map(CosignerKey::of).collect();
         if log.last().is_some_and(|last| last.key() != line.log.key()) {

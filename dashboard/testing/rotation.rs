@@ -421,10 +421,12 @@ async fn receipts_go_on_under_the_next_key() {
     for key in &during {
         verify_cosignature(&lines, &head, key).unwrap();
     }
-    assert!(before[0].has_namesakes(&lines));
+    let known = [during[0].note_key().clone()];
+    assert!(before[0].has_namesakes(&lines, &[]) && !before[0].has_namesakes(&lines, &known));
     let enrolled = bench.enrol(7, "host-7").await.accepted();
     let enrolled: EnrolAnswer = serde_json::from_str(&enrolled.text).unwrap();
     assert_eq!(enrolled.cosigner, Some(during[0].to_string()));
+    assert_eq!(enrolled.successions.len(), 1);
 
     admin::rotate_cosigner(bench.dir.path(), AUTHORITY, bench.now()).unwrap();
     let successions = bench.get("/api/v1/keys/successions").await.accepted();

@@ -13,7 +13,10 @@ use cms_attest::bundle::{
     ReceiptLine, Seal,
 };
 use cms_attest::checkpoint::{Checkpoint, CosignerKey, verify_cosignature};
+use cms_attest::keys::VerifyingKey;
 use cms_attest::leaf::{Leaf, LeafKind};
+use cms_attest::note::NoteKey;
+use cms_attest::succession::{Succession, line_of, line_of_log};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -60,6 +63,10 @@ struct Bundle<'a> {
     snapshot: &'a Snapshot,
     keys: &'a Published,
     cosigner: Option<CosignerKey>,
+    /// Those of the dashboard and of the ledger that lead to the keys in use.
+    successions: Vec<String>,
+    cosigners: Vec<CosignerKey>,
+    log_keys: Vec<VerifyingKey>,
     period: Period,
     seal: Seal,
     file: BufWriter<&'a File>,
@@ -115,10 +122,29 @@ impl Export {
         // Made with mode 0600.
         let file = NamedTempFile::new_in(parent.unwrap_or(Path::new("."))).map_err(failed)?;
         let cosigner = snapshot.cosigner()?;
+        let cosigner: Option<CosignerKey> = cosigner.as_deref().and_then(|key| key.parse().ok());
+        let log_key = keys.log_key.key();
+        let successions = until(log_key, snapshot.successions()?);
+        // Keys that do not lead here are left out, and with them what they have signed; verify misses them.
+        let log_keys = line_of_log(log_key, &successions).unwrap_or_default();
+        let cosigners = cosigner
+            .as_ref()
+            .map(|key| line_of(key.note_key(), &successions));
+        let cosigners = cosigners.transpose().ok().flatten().unwrap_or_default();
         let mut bundle = Bundle {
             snapshot,
             keys,
-            cosigner: cosigner.as_deref().and_then(|key| key.parse().ok()),
+            successions: successions.iter().map(ToString::to_string).collect(),
+            cosigners: match (&cosigner, cosigners.is_empty()) {
+                (Some(key), true) => vec![key.clone()],
+                _ => cosigners.into_iter().filter_map(CosignerKey::of).collect(),
+            },
+            log_keys: if log_keys.is_empty() {
+                vec![*log_key]
+            } else {
+                log_keys.iter().map(|key| *key.key()).collect()
+            },
+            cosigner,
             period: Period {
                 from: self.from,
                 to: self.to,
@@ -173,7 +199,7 @@ impl Bundle<'_> {
             request: self.keys.request_key,
             log: self.keys.log_key,
             cosigner: self.cosigner.as_ref().map(ToString::to_string),
-            successions: Vec::new(),
+            successions: self.successions.clone(),
         }))?;
         for epoch in self.snapshot.epochs()? {
             if let Some(size) = self.size_needed(epoch)? {
@@ -284,13 +310,12 @@ impl Bundle<'_> {
     }
 
     fn is_fit(&self, receipt: &KeptReceipt) -> bool {
-        let checkpoint = Checkpoint::open(&receipt.note, self.keys.log_key.key());
-        checkpoint
-            .ok()
-            .zip(self.cosigner.as_ref())
-            .is_some_and(|(checkpoint, key)| {
-                verify_cosignature(&receipt.cosignature, &checkpoint, key).is_ok()
-            })
+        let opened = Checkpoint::open_any(&receipt.note, &self.log_keys);
+        opened.is_ok_and(|(checkpoint, _)| {
+            let line = &receipt.cosignature;
+            let mut keys = self.cosigners.iter();
+            keys.any(|key| verify_cosignature(line, &checkpoint, key).is_ok())
+        })
     }
 
     fn line(&mut self, line: &Line) -> Result<(), ExportError> {
@@ -299,6 +324,19 @@ impl Bundle<'_> {
             .write_all(&text)
             .map_err(|source| ExportError::WriteBundle { source })
     }
+}
+
+/// The successions that read, without those that lead on from the ledger's key in use: one that is announced but
+/// not in use yet.
+fn until(log_key: &VerifyingKey, notes: Vec<String>) -> Vec<Succession> {
+    let read = notes.iter().filter_map(|note| note.parse().ok());
+    let mut successions: Vec<Succession> = read.collect();
+    let line = line_of_log(log_key, &successions).unwrap_or_default();
+    let mut after = line.iter().map(NoteKey::key);
+    after.find(|key| *key == log_key);
+    let after: Vec<VerifyingKey> = after.copied().collect();
+    successions.retain(|succession| !after.contains(succession.to().key()));
+    successions
 }
 
 /// The first instant of a day, or a time.

@@ -8,7 +8,7 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::ledger::to_sql;
-use super::receipts::COSIGNER;
+use super::receipts::{COSIGNER, COSIGNER_SUCCESSIONS, LOG_SUCCESSIONS};
 use super::seal::{Record, Sealer};
 use super::{StoreError, meta, schema};
 use crate::seal::StoreKey;
@@ -52,6 +52,20 @@ impl Snapshot {
     pub fn cosigner(&self) -> Result<Option<String>, StoreError> {
         let key = meta::get(&self.connection, &self.sealer, COSIGNER)?;
         Ok(key.filter(|key| !key.is_empty()))
+    }
+
+    /// How the keys of the ledger and of the dashboard followed on each other, as notes.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn successions(&self) -> Result<Vec<String>, StoreError> {
+        let mut all = Vec::new();
+        for key in [LOG_SUCCESSIONS, COSIGNER_SUCCESSIONS] {
+            let list = meta::get(&self.connection, &self.sealer, key)?.unwrap_or_default();
+            // What does not read is as one that was never there: verify says what it misses.
+            all.extend(serde_json::from_str::<Vec<String>>(&list).unwrap_or_default());
+        }
+        Ok(all)
     }
 
     /// The epochs of the ledger, oldest first.

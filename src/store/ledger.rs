@@ -9,7 +9,7 @@ use cms_spec::{Category, CompanyId, Slot};
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::{Store, StoreError, heal};
+use super::{Store, StoreError, heal, meta};
 
 /// The moment at which a leaf is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,6 +146,33 @@ impl Store {
                 if !slot_is_taken(&transaction, draft.slot)? {
                     append(&transaction, &origin, &moment, draft)?;
                 }
+            }
+            transaction.commit().map_err(failed)
+        })
+        .await
+    }
+
+    /// Appends a leaf and writes values of `meta` in one transaction: what the leaf says and what the agent goes
+    /// by never differ.
+    ///
+    /// # Errors
+    /// When the database cannot be written; then neither was.
+    pub async fn append_leaf_with(
+        &self,
+        origin: Origin,
+        moment: Moment,
+        draft: LeafDraft,
+        values: Vec<(&'static str, String)>,
+    ) -> Result<(), StoreError> {
+        self.call(move |inner| {
+            let failed = |source| StoreError::Write {
+                what: "a leaf about keys",
+                source,
+            };
+            let transaction = inner.connection.transaction().map_err(failed)?;
+            append(&transaction, &origin, &moment, draft)?;
+            for (key, value) in values {
+                meta::set(&transaction, &inner.sealer, key, value.as_bytes())?;
             }
             transaction.commit().map_err(failed)
         })

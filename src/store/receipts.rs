@@ -19,6 +19,12 @@ use super::{Store, StoreError};
 /// Where `meta` holds the dashboard's key that was pinned at enrolment.
 pub const COSIGNER: &str = "cosigner";
 
+/// Where `meta` holds how the dashboard's keys followed on each other, as a JSON list of notes.
+pub const COSIGNER_SUCCESSIONS: &str = "cosigner_successions";
+
+/// Where `meta` holds how the ledger's keys followed on each other, as a JSON list of notes.
+pub const LOG_SUCCESSIONS: &str = "log_successions";
+
 /// The newest head of a log and the proof that it continues an older one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {

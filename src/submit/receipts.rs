@@ -7,44 +7,20 @@
 
 use cms_attest::add_checkpoint::AddCheckpoint;
 use cms_attest::checkpoint::{CosignerKey, verify_cosignature};
-use cms_attest::enrol::EnrolAnswer;
 
 use super::{Round, Submitting};
 use crate::identity;
 use crate::status::{PartState, error_chain};
-use crate::store::{COSIGNER, Offer, StoreError};
+use crate::store::{Offer, StoreError};
 use crate::transport::{HeadAnswer, SendError};
 
 /// The name under which `status` shows how receipts go.
-const PART: &str = "receipts";
+pub(super) const PART: &str = "receipts";
 
 /// An offer that begins at the wrong size is made again from the size that the dashboard names, this often.
 const RESYNCS_MAX: usize = 2;
 
 impl Submitting {
-    /// Pins the key that the dashboard signs heads with. Another one, or none, does not take its place.
-    pub(super) async fn pin_cosigner(&self, answer: &EnrolAnswer) -> Result<(), StoreError> {
-        let authority = self.transport.endpoint().authority();
-        match pin(
-            self.cosigner().await?,
-            answer.cosigner.as_deref(),
-            authority,
-        ) {
-            Ok(key) => {
-                let text = key.map(|key| key.to_string()).unwrap_or_default();
-                self.store.set_meta(COSIGNER, text).await
-            }
-            Err(error) => {
-                tracing::error!(
-                    error,
-                    "the pinned key stays; a person should look at the dashboard"
-                );
-                self.status.set(PART, PartState::Failed, Some(error));
-                Ok(())
-            }
-        }
-    }
-
     /// Offers the newest head, and keeps the receipt. Trouble with receipts never holds up submissions.
     pub(super) async fn ask_for_receipt(&mut self, round: &mut Round) -> Result<(), StoreError> {
         round.head_first = false;
@@ -60,7 +36,8 @@ impl Submitting {
             let size = offer.checkpoint.head.size;
             match self.show(&offer).await {
                 Ok((HeadAnswer::Cosigned(lines), note)) => {
-                    return self.keep(&offer, &lines, note, &cosigner).await;
+                    self.keep(&offer, &lines, note, &cosigner).await?;
+                    return self.notice_successor(round, &lines, &cosigner).await;
                 }
                 Ok((HeadAnswer::Holds(held), _)) if held <= size => old = Some(held),
                 Ok((HeadAnswer::Holds(held), _)) => {
@@ -158,82 +135,5 @@ impl Submitting {
             Some(format!("new epoch: {reason}")),
         );
         Ok(())
-    }
-
-    async fn cosigner(&self) -> Result<Option<CosignerKey>, StoreError> {
-        let pinned = self.store.meta(COSIGNER).await?;
-        Ok(pinned.and_then(|text| text.parse().ok()))
-    }
-}
-
-/// The key to hold after an enrolment, or why the pinned one is held on to.
-fn pin(
-    pinned: Option<CosignerKey>,
-    offered: Option<&str>,
-    authority: &str,
-) -> Result<Option<CosignerKey>, String> {
-    let offered: Option<CosignerKey> = offered
-        .map(str::parse)
-        .transpose()
-        .map_err(|_| "the dashboard's key for receipts cannot be understood".to_owned())?;
-    let Some(pinned) = pinned else {
-        return Ok(offered);
-    };
-    let is_same_dashboard = pinned.name().as_str() == authority
-        || offered
-            .as_ref()
-            .is_some_and(|key| key.name() == pinned.name());
-    match offered {
-        Some(key) if key == pinned => Ok(Some(key)),
-        Some(_) if is_same_dashboard => Err(format!(
-            "{authority} shows another key for receipts than the pinned one"
-        )),
-        None if is_same_dashboard => Err(format!(
-            "{authority} does not show its key for receipts any more"
-        )),
-        other => Ok(other),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use cms_attest::SigningKey;
-    use cms_attest::checkpoint::Cosigner;
-
-    fn key(name: &str, seed: u8) -> CosignerKey {
-        let signing = SigningKey::from_seed(&[seed; 32]).unwrap();
-        Cosigner::new(name.parse().unwrap(), signing).published()
-    }
-
-    #[test]
-    fn the_first_key_is_pinned_and_stays() {
-        let (ours, text) = (key("dash", 1), key("dash", 1).to_string());
-        assert_eq!(pin(None, Some(&text), "dash"), Ok(Some(ours.clone())));
-        assert_eq!(pin(Some(ours.clone()), Some(&text), "dash"), Ok(Some(ours)));
-        assert_eq!(pin(None, None, "dash"), Ok(None));
-    }
-
-    #[test]
-    fn neither_another_key_nor_none_nor_another_name_unpins() {
-        for offered in [
-            Some(key("dash", 2).to_string()),
-            Some(key("other", 2).to_string()),
-            None,
-        ] {
-            let held = pin(Some(key("dash", 1)), offered.as_deref(), "dash");
-            assert!(held.is_err(), "{offered:?}");
-        }
-        assert!(pin(None, Some("dash+00000000+AAAA"), "dash").is_err());
-    }
-
-    #[test]
-    fn another_dashboard_brings_its_own_key() {
-        let new = key("new", 2);
-        assert_eq!(
-            pin(Some(key("old", 1)), Some(&new.to_string()), "new"),
-            Ok(Some(new))
-        );
-        assert_eq!(pin(Some(key("old", 1)), None, "new"), Ok(None));
     }
 }

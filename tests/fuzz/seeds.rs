@@ -229,6 +229,7 @@ fn documents() -> Vec<Seed> {
         agent_id: agent(),
         api_key_id: api_key_id("key").parse().expect("a word"),
         cosigner: Some(cosigner().published().to_string()),
+        successions: Vec::new(),
         server_time: now(),
     };
     let rotated = RotateAnswer {
