@@ -5,6 +5,7 @@
 //! configuration that is refused changes nothing. Shutdown order: stop collecting, write the `stop` leaf,
 //! send what is ready within the grace period, close the store.
 
+mod opening;
 mod prune;
 
 use std::path::{Path, PathBuf};
@@ -27,8 +28,8 @@ use crate::identity::{self, Identity, IdentityError, Machine};
 use crate::limits::{CLOCK_LOOK, CLOCK_SET_AFTER, REOPEN_CEILING, REOPEN_FIRST};
 use crate::metrics::{self, Metrics};
 use crate::schedule::{self, Changes, Collecting, Source};
-use crate::seal::KeyError;
-use crate::status::{self, Nameplate, PartState, Status, error_chain};
+use crate::seal::{KeyError, StoreKey};
+use crate::status::{self, PartState, Status, error_chain};
 use crate::store::{self, Sender, Store, StoreError};
 use crate::submit::{Submitting, Taken};
 use crate::transport::tls::TlsFiles;
@@ -36,6 +37,7 @@ use crate::transport::{Transport, TransportError};
 use crate::watchdog::{self, Loop, Pulse};
 use crate::witness::{self, Witnessing};
 use crate::world::World;
+use opening::{nameplate, start_note};
 use prune::Pruning;
 
 /// What a running agent can be told.
@@ -54,8 +56,11 @@ pub struct Agent {
     config: Config,
     machine: Machine,
     store: Store,
+    key: StoreKey,
     identity: Arc<Identity>,
     origin: Origin,
+    /// What the first leaf says.
+    start: String,
     api_keys: ApiKeys,
     world: World,
     clock: Clock,
@@ -87,8 +92,8 @@ impl Agent {
         let blocking = world.blocking.clone();
         let store = Store::open_with(&config.store.path, &key, blocking, clock.clone()).await?;
         let machine = Machine::local(&clock.boot_id());
-        let directory = config.store.path.join("identity");
-        let identity = Arc::new(Identity::open(&directory, &machine, clock.now())?);
+        let (identity, found) = Identity::open(&store, &key, &machine, clock.now()).await?;
+        let identity = Arc::new(identity);
         let origin = store
             .origin(
                 config.company_id.clone(),
@@ -96,15 +101,18 @@ impl Agent {
                 identity::moment(&clock, &ApiKeys::new(&config.dashboard)),
             )
             .await?;
-        let status = Status::new(nameplate(&config, &identity), clock.clone());
+        let status = Status::new(nameplate(&config, &identity, &key), clock.clone());
+        let start = start_note(&found, &status, store.newest_receipt().await?);
         Ok(Self {
             config_path: config_path.to_owned(),
             api_keys: ApiKeys::new(&config.dashboard),
             config,
             machine,
             store,
+            key,
             identity,
             origin,
+            start,
             world,
             clock,
             status,
@@ -120,11 +128,7 @@ impl Agent {
     /// # Errors
     /// When the first configuration cannot be put to work. A later one that cannot is refused.
     pub async fn run(mut self, mut control: mpsc::Receiver<Control>) -> Result<(), AgentError> {
-        self.event(
-            LeafKind::Start,
-            concat!("agent ", env!("CARGO_PKG_VERSION")),
-        )
-        .await?;
+        self.event(LeafKind::Start, &self.start).await?;
         let digest = self.config.resolved.digest();
         self.note_configuration(&format!("configuration {digest} in use"))
             .await;
@@ -172,6 +176,7 @@ impl Agent {
                 "api-key",
                 "clock",
                 "dashboard",
+                "identity",
                 "metrics",
                 "receipts",
                 "store",
@@ -317,7 +322,8 @@ impl Agent {
         self.origin = origin.map_err(|error| error_chain(&error))?;
         self.api_keys = ApiKeys::new(&config.dashboard);
         self.config = config;
-        self.status.rename(nameplate(&self.config, &self.identity));
+        self.status
+            .rename(nameplate(&self.config, &self.identity, &self.key));
         Ok(())
     }
 
@@ -467,14 +473,6 @@ pub fn tls_files(config: &Config) -> TlsFiles {
     }
 }
 
-fn nameplate(config: &Config, identity: &Identity) -> Nameplate {
-    Nameplate {
-        company_id: config.company_id.to_string(),
-        agent_id: identity.agent_id().to_string(),
-        endpoint: config.dashboard.endpoint.to_string(),
-    }
-}
-
 /// Waits for a clock that has not been set: readings and slots of 1970 would only have to be undone.
 async fn clock_is_set(clock: &Clock, pulse: &Pulse, status: &Status) {
     let mut waited = false;
@@ -547,6 +545,7 @@ pub enum AgentError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::{KeyRow, Nameplate};
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use crate::clock::Time;
@@ -576,6 +575,7 @@ mod tests {
     async fn an_unset_clock_is_waited_for_and_shown() {
         let clock = Clock::of(Arc::new(Unset(AtomicU32::new(0))));
         let nameplate = Nameplate {
+            key: KeyRow::default(),
             company_id: "acme-corp".to_owned(),
             agent_id: "a".to_owned(),
             endpoint: "https://localhost/api/v1".to_owned(),

@@ -18,7 +18,10 @@ use tokio::net::UnixListener;
 
 use crate::clock::Clock;
 use crate::limits::DAMAGE_SHOWN_FOR;
-use crate::store::{Damage, OutboxCounts, ReceiptRow, Store, SubmissionRow, WitnessRow};
+use crate::seal::{Protection, StoreKey};
+use crate::store::{
+    Damage, OutboxCounts, ReceiptRow, SetAside, Store, StoreError, SubmissionRow, WitnessRow,
+};
 
 /// Submissions shown by `status`; more are in the store.
 const RECENT_ROWS: u32 = 20;
@@ -90,6 +93,12 @@ pub struct Snapshot {
     pub agent_id: String,
     /// Where it submits to.
     pub endpoint: String,
+    /// The key that everything in the store is sealed with.
+    #[serde(default)]
+    pub key: KeyRow,
+    /// Records of the store that cannot be opened and were set aside, by table and column.
+    #[serde(default)]
+    pub set_aside: SetAside,
     /// When it was started.
     pub started_at: Timestamp,
     /// When this was said.
@@ -125,6 +134,19 @@ pub struct Nameplate {
     pub agent_id: String,
     /// Where it submits to.
     pub endpoint: String,
+    /// The key of the store.
+    pub key: KeyRow,
+}
+
+/// The key of the store as `status` shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRow {
+    /// `file`, or `credential`: systemd keeps it, and decides whether a TPM is behind it.
+    pub protection: String,
+    /// The file or the name of the credential.
+    pub place: String,
+    /// The key's public name.
+    pub id: String,
 }
 
 #[derive(Debug)]
@@ -190,52 +212,34 @@ impl Status {
 
     /// Everything, with what the store adds. A store that cannot be read is a failed part, not an error.
     pub async fn snapshot(&self, store: &Store) -> Snapshot {
-        let (witnesses, damage) = (store.witnesses().await, store.damage().await);
-        let witnessed = witnesses.and_then(|witnesses| Ok((witnesses, damage?)));
-        let (outbox, recent, receipts, (witnesses, damage)) = match (
-            store.outbox_counts().await,
-            store.recent_submissions(RECENT_ROWS).await,
-            store.newest_receipt().await,
-            witnessed,
-        ) {
-            (Ok(counts), Ok(recent), Ok(receipts), Ok(witnessed)) => {
-                (counts, recent, receipts, witnessed)
-            }
-            (Err(error), _, _, _)
-            | (_, Err(error), _, _)
-            | (_, _, Err(error), _)
-            | (_, _, _, Err(error)) => {
-                self.set("store", PartState::Failed, Some(error_chain(&error)));
-                (
-                    OutboxCounts::default(),
-                    Vec::new(),
-                    None,
-                    Default::default(),
-                )
-            }
-        };
+        let kept = kept(store).await.unwrap_or_else(|error| {
+            self.set("store", PartState::Failed, Some(error_chain(&error)));
+            Kept::default()
+        });
         let store_bytes = store.size_bytes();
         self.with(|board, now| {
             let mut parts: Vec<Part> = board.parts.values().cloned().collect();
             if let Some(store) = parts.iter_mut().find(|part| part.name == "store") {
-                show_damage(store, &damage, now);
+                show_damage(store, &kept.damage, now);
             }
             Snapshot {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 company_id: board.nameplate.company_id.clone(),
                 agent_id: board.nameplate.agent_id.clone(),
                 endpoint: board.nameplate.endpoint.clone(),
+                key: board.nameplate.key.clone(),
+                set_aside: kept.set_aside,
                 started_at: board.started_at,
                 at: now,
                 state: worst(&parts),
                 parts,
-                outbox,
-                recent,
+                outbox: kept.outbox,
+                recent: kept.recent,
                 next_slots: board.next_slots.clone(),
                 store_bytes,
-                damage,
-                receipts,
-                witnesses,
+                damage: kept.damage,
+                receipts: kept.receipts,
+                witnesses: kept.witnesses,
             }
         })
     }
@@ -274,6 +278,59 @@ impl Status {
         let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
         work(&mut board, self.clock.now())
     }
+}
+
+impl KeyRow {
+    /// The row of a key.
+    #[must_use]
+    pub fn of(key: &StoreKey) -> Self {
+        let (protection, place) = match key.protection() {
+            Protection::Credential(name) => ("credential", name),
+            Protection::File(path) => ("file", path),
+        };
+        Self {
+            protection: protection.to_owned(),
+            place: place.clone(),
+            id: key.id().to_string(),
+        }
+    }
+
+    /// Who keeps it, for people.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let Self {
+            protection,
+            place,
+            id,
+        } = self;
+        let tpm = match protection.as_str() {
+            "credential" => "; systemd decides whether a TPM is behind it",
+            _ => "",
+        };
+        format!("key protection: {protection} ({place}{tpm}), key id {id}")
+    }
+}
+
+/// What the store says of itself.
+#[derive(Default)]
+struct Kept {
+    outbox: OutboxCounts,
+    recent: Vec<SubmissionRow>,
+    receipts: Option<ReceiptRow>,
+    witnesses: Vec<WitnessRow>,
+    set_aside: SetAside,
+    damage: Damage,
+}
+
+async fn kept(store: &Store) -> Result<Kept, StoreError> {
+    Ok(Kept {
+        outbox: store.outbox_counts().await?,
+        recent: store.recent_submissions(RECENT_ROWS).await?,
+        receipts: store.newest_receipt().await?,
+        witnesses: store.witnesses().await?,
+        set_aside: store.set_aside().await?,
+        damage: store.damage().await?,
+    })
 }
 
 /// Serves the snapshot as one line of JSON to whoever connects.
@@ -379,6 +436,7 @@ mod tests {
             company_id: "acme-corp".to_owned(),
             agent_id: "a".to_owned(),
             endpoint: "https://localhost/api/v1".to_owned(),
+            key: KeyRow::default(),
         };
         Status::new(nameplate, Clock::system())
     }

@@ -55,6 +55,7 @@ struct Written {
     leaves: u64,
     bodies: u64,
     bodies_gone: u64,
+    bodies_damaged: u64,
     receipts: u64,
     receipts_unfit: u64,
 }
@@ -92,9 +93,9 @@ impl Export {
                 chain: format!("nothing has been kept in {}", config.store.path.display()),
                 hint: Some(hint.to_owned()),
             })?;
-        let published = identity::published(&config.store.path.join("identity"));
-        let keys = published.map_err(|error| CliError::failed(&error).hint(hint))?;
         let snapshot = Snapshot::open(&config.store.path, &key)
+            .map_err(|error| CliError::of_store(&error).hint(hint))?;
+        let keys = identity::published(&config.store.path, &snapshot, &key)
             .map_err(|error| CliError::failed(&error).hint(hint))?;
         let written = self
             .write(&snapshot, &keys)
@@ -176,6 +177,12 @@ impl Export {
             text.push_str(&format!(
                 "note: {} bodies of the period are not kept any more (store.retention); the dashboard has what it accepted\n",
                 written.bodies_gone
+            ));
+        }
+        if written.bodies_damaged > 0 {
+            text.push_str(&format!(
+                "note: {} bodies of the period are damaged and were left out; the dashboard has what it accepted\n",
+                written.bodies_damaged
             ));
         }
         if written.receipts_unfit > 0 {
@@ -281,9 +288,17 @@ impl Bundle<'_> {
     }
 
     fn body(&mut self, epoch: u64, index: u64) -> Result<(), ExportError> {
-        let Some(bytes) = self.snapshot.body(epoch, index)? else {
-            self.written.bodies_gone += 1;
-            return Ok(());
+        let bytes = match self.snapshot.body(epoch, index) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => {
+                self.written.bodies_gone += 1;
+                return Ok(());
+            }
+            Err(StoreError::Decode { .. }) => {
+                self.written.bodies_damaged += 1;
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
         };
         self.written.bodies += 1;
         self.line(&Line::Body(BodyLine {

@@ -26,6 +26,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::agent;
 use crate::config::{Config, ConfigErrors};
 use crate::status::error_chain;
+use crate::store::StoreError;
 
 /// Where the configuration is when `--config` does not say.
 const DEFAULT_CONFIG: &str = "/etc/cms-telemetry-agent/config.toml";
@@ -153,6 +154,14 @@ impl CliError {
             status: ExitStatus::Config,
             chain: error_chain(error),
             hint: None,
+        }
+    }
+
+    /// An error of the store; another key than its own is for a person to put right.
+    pub fn of_store(error: &StoreError) -> Self {
+        match error {
+            StoreError::Key(_) => Self::configuration(error),
+            _ => Self::failed(error),
         }
     }
 

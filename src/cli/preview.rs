@@ -129,7 +129,7 @@ fn kept_windows(config: &Config) -> Result<Windows, CliError> {
         return Ok(Windows::default());
     };
     store::read_windows(&config.store.path, &key)
-        .map_err(|error| CliError::failed(&error).hint(hint))
+        .map_err(|error| CliError::of_store(&error).hint(hint))
 }
 
 /// Ticks a source until it has given all that it has: two looks for counters, to the end for a scan.

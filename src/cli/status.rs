@@ -110,6 +110,16 @@ fn text(snapshot: &Snapshot) -> String {
         snapshot.endpoint,
         receipts(snapshot)
     ));
+    line(format!(
+        "store      {} KiB, {}",
+        snapshot.store_bytes / 1024,
+        snapshot.key.in_words()
+    ));
+    for (record, count) in &snapshot.set_aside {
+        line(format!(
+            "damaged    {count} records of {record} cannot be opened and were set aside"
+        ));
+    }
     for witness in &snapshot.witnesses {
         line(format!(
             "witness    {}  {} of {} leaves, signed {} ago",
@@ -120,13 +130,12 @@ fn text(snapshot: &Snapshot) -> String {
         ));
     }
     line(format!(
-        "outbox     {} pending, {} accepted, {} receipted, {} superseded, {} rejected; store {} KiB",
+        "outbox     {} pending, {} accepted, {} receipted, {} superseded, {} rejected",
         snapshot.outbox.pending,
         snapshot.outbox.accepted,
         snapshot.outbox.receipted,
         snapshot.outbox.superseded,
-        snapshot.outbox.rejected,
-        snapshot.store_bytes / 1024
+        snapshot.outbox.rejected
     ));
     line(String::new());
     for part in &snapshot.parts {

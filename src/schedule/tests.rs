@@ -15,7 +15,7 @@ use crate::api_keys::ApiKeys;
 use crate::config::SecretSource;
 use crate::events::Events;
 use crate::seal::tests::key;
-use crate::status::{Nameplate, Part};
+use crate::status::{KeyRow, Nameplate, Part};
 
 /// More than a busy machine needs; waiting ends as soon as the condition holds.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -117,6 +117,7 @@ async fn sources_that_hang_or_panic_are_opened_again_and_the_others_do_not_notic
     let store = Store::open(directory.path(), &key(1)).await.unwrap();
     let clock = Clock::system();
     let nameplate = Nameplate {
+        key: KeyRow::default(),
         company_id: "acme-corp".to_owned(),
         agent_id: "a".to_owned(),
         endpoint: "https://localhost/api/v1".to_owned(),

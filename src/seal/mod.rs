@@ -250,17 +250,6 @@ impl KeyId {
     }
 }
 
-impl Protection {
-    /// `credential` or `file`.
-    #[must_use]
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Credential(_) => "credential",
-            Self::File(_) => "file",
-        }
-    }
-}
-
 /// Random bytes for a new key.
 ///
 /// # Errors

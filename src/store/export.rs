@@ -7,6 +7,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use super::key::IDENTITY;
 use super::ledger::to_sql;
 use super::receipts::{COSIGNER, COSIGNER_SUCCESSIONS, LOG_SUCCESSIONS};
 use super::seal::{Record, Sealer};
@@ -66,6 +67,14 @@ impl Snapshot {
             all.extend(serde_json::from_str::<Vec<String>>(&list).unwrap_or_default());
         }
         Ok(all)
+    }
+
+    /// The copy of the agent's identity, sealed.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn identity(&self) -> Result<Option<String>, StoreError> {
+        meta::get(&self.connection, &self.sealer, IDENTITY)
     }
 
     /// The epochs of the ledger, oldest first.

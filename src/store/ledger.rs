@@ -235,6 +235,24 @@ impl Store {
         .await
     }
 
+    /// Whether any ledger was begun here.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn has_ledger(&self) -> Result<bool, StoreError> {
+        self.call(|inner| {
+            let query = "SELECT EXISTS(SELECT 1 FROM epoch)";
+            inner
+                .connection
+                .query_row(query, [], |row| row.get(0))
+                .map_err(|source| StoreError::Read {
+                    what: "the ledgers",
+                    source,
+                })
+        })
+        .await
+    }
+
     /// Whether a category has ever been submitted.
     ///
     /// # Errors

@@ -99,3 +99,14 @@ fn read(connection: &Connection, sealer: &Sealer, key: &str) -> Result<Option<Re
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+impl Store {
+    /// Loses a value, for tests.
+    pub(crate) async fn forget_meta(&self, key: &'static str) {
+        let forget = "DELETE FROM meta WHERE key = ?1";
+        self.call(move |inner| Ok(inner.connection.execute(forget, [key]).map(drop).unwrap()))
+            .await
+            .unwrap();
+    }
+}

@@ -67,6 +67,7 @@ pub use export::{KeptReceipt, Snapshot};
 pub use heal::Damage;
 pub use ledger::{LeafDraft, Moment};
 pub use outbox::{Enqueued, OutboxCounts, Sender, Submission, SubmissionRow};
+pub use quarantine::SetAside;
 pub use receipts::{COSIGNER, COSIGNER_SUCCESSIONS, LOG_SUCCESSIONS, Offer, ReceiptRow};
 pub use retention::Removed;
 

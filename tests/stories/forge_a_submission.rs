@@ -30,8 +30,11 @@ struct Forger<'a> {
 
 impl<'a> Forger<'a> {
     fn at(site: &'a Site) -> Self {
-        let seed = fs::read_to_string(site.path("agent/identity/request.key")).unwrap();
-        let seed = STANDARD_NO_PAD.decode(seed.trim()).unwrap();
+        let sealed = fs::read_to_string(site.path("agent/identity/keys")).unwrap();
+        let opened = site.store_key().open_text("identity", &sealed).unwrap();
+        let kept = text(&opened.content);
+        let seed = kept.split("seed request ").nth(1).unwrap().lines().next();
+        let seed = STANDARD_NO_PAD.decode(seed.unwrap()).unwrap();
         let preview = site.agent(&["preview", "ghost-compute", "--json"]);
         let body: Value = serde_json::from_slice(&preview.stdout).unwrap();
         let agent_id: AgentId = body["agent"]["agent_id"].as_str().unwrap().parse().unwrap();

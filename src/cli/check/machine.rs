@@ -14,6 +14,9 @@ use rustix::process::geteuid;
 
 use super::Finding;
 use crate::config::Store;
+use crate::seal;
+use crate::status::{KeyRow, error_chain};
+use crate::store;
 
 /// Before this second, the first of 2026, no release of the agent existed: the clock is wrong.
 const EARLIEST_SECOND: i64 = 1_767_225_600;
@@ -61,8 +64,29 @@ pub(super) fn store(limits: &Store) -> Vec<Finding> {
         (None, Ok(())) => findings.push(Finding::ok("store", format!("{shown} will be made"))),
         (Some(folder), Ok(())) => findings.push(owned(path, folder)),
     }
+    findings.push(key(limits));
     findings.push(room(limits));
     findings
+}
+
+/// Whether the key of the store is there, and is the one that the store was sealed with.
+fn key(limits: &Store) -> Finding {
+    let what = "store key";
+    match store::key::find(limits) {
+        Ok(Some(key)) => match store::key::fits(&limits.path, &key) {
+            Ok(()) => Finding::ok(what, KeyRow::of(&key).in_words()),
+            Err(error) => Finding::fail(what, error_chain(&error)),
+        },
+        Ok(None) if limits.key.is_none() => {
+            let file = seal::default_file(&limits.path);
+            match writable(file.parent().unwrap_or(&file)) {
+                Ok(()) => Finding::ok(what, format!("{} will be made", file.display())),
+                Err(error) => Finding::fail(what, error).hint(access_hint(&file)),
+            }
+        }
+        Ok(None) => Finding::warn(what, "store.key names a place where there is no key yet"),
+        Err(error) => Finding::fail(what, error_chain(&error)),
+    }
 }
 
 /// Whether the status socket can be made. A running agent answers on it.
