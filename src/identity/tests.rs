@@ -24,6 +24,9 @@ async fn open(store: &Store) -> (Identity, Found) {
         .unwrap()
 }
 
+/// What is done to the file, and its name.
+type Damage = (&'static str, fn(&Path));
+
 /// All bytes of all files below a directory.
 fn all_bytes(directory: &Path) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -64,7 +67,7 @@ async fn the_identity_is_made_once_and_then_stays() {
 /// Each state of the file with each state of the copy, and what comes of it.
 #[tokio::test]
 async fn one_copy_repairs_the_other_and_without_both_a_new_identity_is_made() {
-    let damages: [(&str, fn(&Path)); 5] = [
+    let damages: [Damage; 5] = [
         ("whole", |_| {}),
         ("missing", |path| fs::remove_file(path).unwrap()),
         ("cut", |path| fs::write(path, "cms-sealed/1 ab").unwrap()),

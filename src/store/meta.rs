@@ -105,8 +105,11 @@ impl Store {
     /// Loses a value, for tests.
     pub(crate) async fn forget_meta(&self, key: &'static str) {
         let forget = "DELETE FROM meta WHERE key = ?1";
-        self.call(move |inner| Ok(inner.connection.execute(forget, [key]).map(drop).unwrap()))
-            .await
-            .unwrap();
+        self.call(move |inner| {
+            inner.connection.execute(forget, [key]).unwrap();
+            Ok(())
+        })
+        .await
+        .unwrap();
     }
 }
