@@ -7,6 +7,7 @@
 //! {"leaf":{"epoch":…,"index":0,"record":…}}       every leaf of an epoch from index 0, epochs ascending
 //! {"body":{"epoch":…,"index":0,"bytes":…}}        after the leaf of a submission of the period
 //! {"receipt":{"epoch":…,"size":1,"note":…,"cosignature":…}}   after the last leaf that it covers
+//! {"receipt":{…,"witness":…}}                      those of witnesses after the dashboard's, by their keys
 //! {"end":{"leaves":…,"bodies":…,"receipts":…,"digest":…}}
 //! ```
 //! Promises: the same content has one text, so that what reads but is written otherwise is no bundle. Refuses:
@@ -129,8 +130,11 @@ pub struct ReceiptLine {
     pub size: u64,
     /// The checkpoint, signed by the log key.
     pub note: String,
-    /// The dashboard's signature line.
+    /// The signature line of the dashboard, or of the witness.
     pub cosignature: String,
+    /// Whose it is, as it publishes its key, where it is not the dashboard's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witness: Option<String>,
 }
 
 /// What must have come before.

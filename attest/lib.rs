@@ -18,6 +18,7 @@ pub mod leaf;
 pub mod merkle;
 pub mod note;
 pub mod origin;
+pub mod policy;
 pub mod refusal;
 pub mod request;
 pub mod rotate;

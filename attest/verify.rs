@@ -7,23 +7,28 @@
 
 mod body;
 mod keys;
+mod receipts;
 mod report;
 mod time;
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::io::{self, BufRead, Read};
 
 use jiff::Timestamp;
 
 use crate::bundle::{
     BodyLine, BundleError, EndLine, FORMAT, HeaderLine, KeysLine, LEAVES_MAX, LINE_BYTES_MAX,
-    LeafLine, Line, Period, ReceiptLine, Seal,
+    LeafLine, Line, Period, Seal,
 };
-use crate::checkpoint::{CheckpointError, CosignerKey, verify_cosignature};
+use crate::checkpoint::{CheckpointError, CosignerKey};
 use crate::leaf::{Leaf, LeafKind};
 use crate::merkle::Frontier;
 use crate::note::NoteError;
 use crate::origin::Origin;
+use crate::policy::Policy;
 use keys::{Keys, Signing};
+use receipts::Covered;
 use time::{Clocks, Slots, Tick};
 
 pub use report::{Check, Finding, REMARKS_MAX, Report, Verdict};
@@ -33,6 +38,23 @@ pub use report::{Check, Finding, REMARKS_MAX, Report, Verdict};
 pub struct Trust {
     /// The dashboard's key for receipts, as it publishes it.
     pub cosigner: Option<CosignerKey>,
+    /// Whose countersignatures count; the dashboard's alone where there is none.
+    pub policy: Option<Policy>,
+}
+
+impl Trust {
+    /// The same, with the dashboard's key as the policy has it, where a bundle names one of that name.
+    fn of(&self, line: &KeysLine) -> Self {
+        let said = line.cosigner.as_deref().map(str::parse::<CosignerKey>);
+        let (Some(policy), Some(Ok(said))) = (&self.policy, said) else {
+            return self.clone();
+        };
+        let mut named = policy.cosigners().filter(|key| key.name() == said.name());
+        Self {
+            cosigner: self.cosigner.clone().or_else(|| named.next().cloned()),
+            policy: self.policy.clone(),
+        }
+    }
 }
 
 /// Verifies a bundle.
@@ -62,7 +84,7 @@ enum Stage {
 }
 
 struct Reading<'a> {
-    trust: &'a Trust,
+    trust: Cow<'a, Trust>,
     report: Report,
     seal: Seal,
     stage: Stage,
@@ -71,6 +93,8 @@ struct Reading<'a> {
     leaves_of_the_period: u64,
     period: Option<Period>,
     keys: Keys,
+    /// Witnesses that have signed something.
+    witnesses: BTreeSet<String>,
     epoch: Option<Epoch>,
     slots: Slots,
 }
@@ -82,9 +106,7 @@ struct Epoch {
     clocks: Clocks,
     last: Option<Last>,
     signing: Signing,
-    receipted: u64,
-    /// First, last and count of the leaves of the period that no receipt covers yet.
-    waiting: Option<(u64, u64, u64)>,
+    covered: Covered,
 }
 
 /// The newest leaf.
@@ -103,7 +125,7 @@ impl Last {
 impl<'a> Reading<'a> {
     fn new(trust: &'a Trust) -> Self {
         Self {
-            trust,
+            trust: Cow::Borrowed(trust),
             report: Report::default(),
             seal: Seal::default(),
             stage: Stage::Header,
@@ -112,6 +134,7 @@ impl<'a> Reading<'a> {
             leaves_of_the_period: 0,
             period: None,
             keys: Keys::trusted(trust),
+            witnesses: BTreeSet::new(),
             epoch: None,
             slots: Slots::default(),
         }
@@ -188,12 +211,6 @@ impl<'a> Reading<'a> {
         } else {
             self.report.held(Check::Lines);
         }
-    }
-
-    fn keys(&mut self, keys: &KeysLine) {
-        self.stage = Stage::Ledger;
-        self.report.held(Check::Lines);
-        self.keys = Keys::read(keys, self.trust, &mut self.report);
     }
 
     fn leaf(&mut self, line: LeafLine) -> bool {
@@ -278,8 +295,7 @@ impl<'a> Reading<'a> {
             clocks: Clocks::default(),
             last: None,
             signing: Signing::default(),
-            receipted: 0,
-            waiting: None,
+            covered: Covered::default(),
         });
     }
 
@@ -297,8 +313,7 @@ impl<'a> Reading<'a> {
         }
         let tick = self.epoch.as_mut().map(|epoch| {
             if inside {
-                let (first, _, count) = epoch.waiting.unwrap_or((leaf.index, 0, 0));
-                epoch.waiting = Some((first, leaf.index, count + 1));
+                epoch.covered.wait(leaf.index);
             }
             epoch.clocks.observe(leaf)
         });
@@ -368,81 +383,6 @@ impl<'a> Reading<'a> {
         body::examine(&mut self.report, &line.bytes.0, &leaf, &name);
     }
 
-    fn receipt(&mut self, line: &ReceiptLine) {
-        self.close_leaf();
-        let name = format!(
-            "the receipt over {} leaves of epoch {}",
-            line.size, line.epoch
-        );
-        let here = |epoch: &&Epoch| {
-            epoch.number == line.epoch
-                && epoch.frontier.size() == line.size
-                && epoch.receipted < line.size
-        };
-        let Some(epoch) = self.epoch.as_ref().filter(here) else {
-            self.misplaced(&format!("is {name}, which does not belong here"));
-            return;
-        };
-        let (head, origin) = (epoch.frontier.head(), epoch.origin.clone());
-        self.report.held(Check::Lines);
-        let Some(epoch) = self.epoch.as_mut() else {
-            return;
-        };
-        let signing = &mut epoch.signing;
-        let opened = (self.keys).open(&line.note, signing, &name, &mut self.report);
-        let checkpoint = match opened {
-            Ok(checkpoint) => checkpoint,
-            Err(error) => {
-                let verdict = verdict(&error);
-                self.report
-                    .fail(Check::LogSignatures, verdict, format!("{name}: {error}"));
-                return;
-            }
-        };
-        self.report.held(Check::LogSignatures);
-        let rooted = checkpoint.head == head && Some(&checkpoint.origin) == origin.as_ref();
-        if rooted {
-            self.report.held(Check::Roots);
-        } else {
-            self.tampered(
-                Check::Roots,
-                format!("{name}: the leaves above do not lead to its head"),
-            );
-        }
-        // By the key whose line it is; where it is of none, by the newest, which says so.
-        let cosigners = self.keys.cosigners().iter();
-        let mut tried =
-            cosigners.map(|key| verify_cosignature(&line.cosignature, &checkpoint, key));
-        let cosigned = tried
-            .clone()
-            .find(|tried| !is_unsigned(tried))
-            .or_else(|| tried.next_back());
-        match cosigned {
-            None => self.lacking(
-                Check::Cosignatures,
-                format!("{name}: no key of the dashboard is known"),
-            ),
-            Some(Err(error)) => {
-                let verdict = verdict(&error);
-                self.report
-                    .fail(Check::Cosignatures, verdict, format!("{name}: {error}"));
-            }
-            // A line more than the one that was verified would be text that nobody has checked.
-            Some(Ok(receipt)) if receipt.line() != line.cosignature => {
-                self.misplaced(&format!("is {name}, with more than its countersignature"));
-            }
-            Some(Ok(_)) => {
-                self.report.held(Check::Cosignatures);
-                if let Some(epoch) = self.epoch.as_mut().filter(|_| rooted) {
-                    epoch.receipted = line.size;
-                    if let Some((_, _, count)) = epoch.waiting.take() {
-                        (0..count).for_each(|_| self.report.held(Check::Receipted));
-                    }
-                }
-            }
-        }
-    }
-
     fn end(&mut self, said: &EndLine, counted: Option<EndLine>) {
         self.stage = Stage::Ended;
         self.report.held(Check::Lines);
@@ -475,7 +415,7 @@ impl<'a> Reading<'a> {
         let Some(epoch) = self.epoch.take() else {
             return;
         };
-        if let Some((first, last, count)) = epoch.waiting {
+        if let Some((first, last, count)) = epoch.covered.left() {
             let text = format!(
                 "leaves of epoch {} from {first} to {last} are below no receipt",
                 epoch.number

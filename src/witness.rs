@@ -116,8 +116,8 @@ impl Witnessing {
         if *forked == Some(origin.epoch()) {
             return Ok(None);
         }
-        let name = self.witness.key.name().to_string();
-        let mut old = self.store.witnessed_size(&origin, name).await?;
+        let key = self.witness.key.to_string();
+        let mut old = self.store.witnessed_size(&origin, key).await?;
         if self.store.ledger_size(&origin).await? == old {
             return Ok(None);
         }
@@ -199,8 +199,8 @@ impl Witnessing {
             offer.checkpoint.head.size,
             receipt.time()
         );
-        let name = self.witness.key.name().to_string();
-        self.store.keep_cosignature(name, receipt, note).await?;
+        let key = self.witness.key.to_string();
+        self.store.keep_cosignature(key, receipt, note).await?;
         Ok(Some(words))
     }
 }

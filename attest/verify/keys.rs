@@ -144,6 +144,11 @@ impl Keys {
         &self.cosigners
     }
 
+    /// The ledger's keys, the oldest first.
+    pub(super) fn of_the_ledger(&self) -> &[VerifyingKey] {
+        &self.log
+    }
+
     /// What a leaf says of the ledger's keys.
     pub(super) fn observe(&self, leaf: &Leaf, signing: &mut Signing, report: &mut Report) {
         let agent = leaf.origin.agent_id().as_str();

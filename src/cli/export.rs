@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::iter;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -68,6 +69,8 @@ struct Bundle<'a> {
     successions: Vec<String>,
     cosigners: Vec<CosignerKey>,
     log_keys: Vec<VerifyingKey>,
+    /// Whose signatures are looked for: nobody's name is the dashboard, the others are witnesses.
+    signers: Vec<Option<CosignerKey>>,
     period: Period,
     seal: Seal,
     file: BufWriter<&'a File>,
@@ -123,6 +126,7 @@ impl Export {
         // Made with mode 0600.
         let file = NamedTempFile::new_in(parent.unwrap_or(Path::new("."))).map_err(failed)?;
         let cosigner = snapshot.cosigner()?;
+        let witnesses = snapshot.witnesses()?;
         let cosigner: Option<CosignerKey> = cosigner.as_deref().and_then(|key| key.parse().ok());
         let log_key = keys.log_key.key();
         let successions = until(log_key, snapshot.successions()?);
@@ -146,6 +150,14 @@ impl Export {
                 log_keys.iter().map(|key| *key.key()).collect()
             },
             cosigner,
+            signers: iter::once(None)
+                .chain(
+                    witnesses
+                        .iter()
+                        .filter_map(|key| key.parse().ok())
+                        .map(Some),
+                )
+                .collect(),
             period: Period {
                 from: self.from,
                 to: self.to,
@@ -222,7 +234,8 @@ impl Bundle<'_> {
         Ok(self.written)
     }
 
-    /// How many leaves of an epoch the period needs: up to the first receipt above its last leaf, or all.
+    /// How many leaves of an epoch the period needs: up to the first receipt of each signer above its last leaf,
+    /// or all where there is none.
     fn size_needed(&mut self, epoch: u64) -> Result<Option<u64>, ExportError> {
         let (mut leaves, mut last) = (0, None);
         let (snapshot, period, progress) = (self.snapshot, self.period, &mut self.progress);
@@ -243,19 +256,20 @@ impl Bundle<'_> {
         let Some(last) = last else {
             return Ok(None);
         };
-        let mut above = last;
-        while let Some(receipt) = self.snapshot.receipt_above(epoch, above)? {
-            if self.is_fit(&receipt) {
-                return Ok(Some(receipt.size));
-            }
-            above = receipt.size;
+        let mut needed = None;
+        for who in self.signers.clone() {
+            let receipt = self.find_fit(epoch, who.as_ref(), last)?.0;
+            needed = needed.max(receipt.map(|receipt| receipt.size));
         }
-        Ok(Some(leaves))
+        Ok(Some(needed.unwrap_or(leaves)))
     }
 
     fn epoch(&mut self, epoch: u64, size: u64) -> Result<(), ExportError> {
         let snapshot = self.snapshot;
-        let mut next = self.fit_receipt(epoch, 0)?;
+        let mut next = Vec::new();
+        for who in self.signers.clone() {
+            next.push((self.fit_receipt(epoch, who.as_ref(), 0)?, who));
+        }
         snapshot.each_leaf(epoch, size, |index, record| {
             if index % LEAVES_PER_LOOK == 0 {
                 self.progress
@@ -273,14 +287,18 @@ impl Bundle<'_> {
             if leaf.as_ref().is_some_and(holds) {
                 self.body(epoch, index)?;
             }
-            if let Some(receipt) = next.take_if(|receipt| receipt.size <= index + 1) {
+            for (next, who) in &mut next {
+                let Some(receipt) = next.take_if(|receipt| receipt.size <= index + 1) else {
+                    continue;
+                };
                 self.written.receipts += 1;
-                next = self.fit_receipt(epoch, receipt.size)?;
+                *next = self.fit_receipt(epoch, who.as_ref(), receipt.size)?;
                 self.line(&Line::Receipt(ReceiptLine {
                     epoch,
                     size: receipt.size,
                     note: receipt.note,
                     cosignature: receipt.cosignature,
+                    witness: who.as_ref().map(ToString::to_string),
                 }))?;
             }
             Ok(())
@@ -308,27 +326,51 @@ impl Bundle<'_> {
         }))
     }
 
-    /// The next receipt that the keys of the bundle can prove.
+    /// The next receipt of a signer that the keys of the bundle can prove; those before it are counted.
     fn fit_receipt(
         &mut self,
         epoch: u64,
-        mut above: u64,
+        who: Option<&CosignerKey>,
+        above: u64,
     ) -> Result<Option<KeptReceipt>, ExportError> {
-        while let Some(receipt) = self.snapshot.receipt_above(epoch, above)? {
-            if self.is_fit(&receipt) {
-                return Ok(Some(receipt));
-            }
-            above = receipt.size;
-            self.written.receipts_unfit += 1;
-        }
-        Ok(None)
+        let (receipt, unfit) = self.find_fit(epoch, who, above)?;
+        self.written.receipts_unfit += unfit;
+        Ok(receipt)
     }
 
-    fn is_fit(&self, receipt: &KeptReceipt) -> bool {
+    /// The same, with how many cannot be proven before it.
+    fn find_fit(
+        &self,
+        epoch: u64,
+        who: Option<&CosignerKey>,
+        mut above: u64,
+    ) -> Result<(Option<KeptReceipt>, u64), ExportError> {
+        let mut unfit = 0;
+        loop {
+            let receipt = match who {
+                None => self.snapshot.receipt_above(epoch, above)?,
+                Some(key) => {
+                    let key = key.to_string();
+                    self.snapshot.witnessed_above(epoch, &key, above)?
+                }
+            };
+            match receipt {
+                Some(receipt) if !self.is_fit(&receipt, who) => {
+                    above = receipt.size;
+                    unfit += 1;
+                }
+                found => return Ok((found, unfit)),
+            }
+        }
+    }
+
+    fn is_fit(&self, receipt: &KeptReceipt, who: Option<&CosignerKey>) -> bool {
         let opened = Checkpoint::open_any(&receipt.note, &self.log_keys);
         opened.is_ok_and(|(checkpoint, _)| {
             let line = &receipt.cosignature;
-            let mut keys = self.cosigners.iter();
+            let mut keys = who
+                .map_or(self.cosigners.as_slice(), std::slice::from_ref)
+                .iter();
             keys.any(|key| verify_cosignature(line, &checkpoint, key).is_ok())
         })
     }

@@ -1,11 +1,12 @@
 //! `verify`: checks an evidence bundle without a network, a configuration or a store.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use cms_attest::checkpoint::CosignerKey;
+use cms_attest::policy::{POLICY_BYTES_MAX, Policy};
 use cms_attest::verify::{Trust, Verdict, verify};
 
 use super::{CliError, ExitStatus, print};
@@ -26,6 +27,10 @@ pub(super) struct Verify {
     #[arg(long, value_name = "KEY")]
     cosigner: Option<CosignerKey>,
 
+    /// Whose countersignatures count, as a policy of C2SP tlog-policy; the dashboard's alone without it.
+    #[arg(long, value_name = "FILE", conflicts_with = "cosigner")]
+    policy: Option<PathBuf>,
+
     /// Print one JSON object instead of text.
     #[arg(long)]
     json: bool,
@@ -38,6 +43,7 @@ impl Verify {
         let mut input = BufReader::with_capacity(BUFFER_BYTES, file);
         let trust = Trust {
             cosigner: self.cosigner,
+            policy: self.policy.as_deref().map(read_policy).transpose()?,
         };
         let report = verify(&mut input, &trust).map_err(|error| unreadable(&error))?;
         if self.json {
@@ -54,6 +60,20 @@ impl Verify {
             Verdict::Tampered => ExitStatus::Problem,
         })
     }
+}
+
+fn read_policy(path: &Path) -> Result<Policy, CliError> {
+    let failed = |chain: String| CliError::Failed {
+        status: ExitStatus::Usage,
+        chain: format!("cannot take the policy {}: {chain}", path.display()),
+        hint: Some("write witness and quorum lines, as docs/PROTOCOL.md shows".to_owned()),
+    };
+    let file = File::open(path).map_err(|error| failed(error_chain(&error)))?;
+    let mut text = String::new();
+    file.take(POLICY_BYTES_MAX as u64 + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| failed(error_chain(&error)))?;
+    text.parse().map_err(|error| failed(error_chain(&error)))
 }
 
 fn unreadable(file: &Path, error: &std::io::Error) -> CliError {

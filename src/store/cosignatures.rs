@@ -1,6 +1,7 @@
 //! What witnesses have signed of the ledger, each on its own: a head, and the signature over it.
 //!
-//! The dashboard's receipts are not here: they decide about states of submissions, and these do not.
+//! Each goes by the witness's key as it publishes it, so that evidence needs no configuration. The dashboard's
+//! receipts are not here: they decide about states of submissions, and these do not.
 
 use cms_attest::Origin;
 use cms_attest::checkpoint::{Checkpoint, Receipt};
@@ -27,7 +28,7 @@ pub struct WitnessRow {
 }
 
 impl Store {
-    /// The size of the newest head of a log that a witness has signed; zero for none.
+    /// The size of the newest head of a log that the witness with this key has signed; zero for none.
     ///
     /// # Errors
     /// When the database cannot be read.
@@ -114,7 +115,7 @@ fn newest(connection: &Connection) -> Result<Vec<WitnessRow>, StoreError> {
         let (name, (epoch, size), at) = row.map_err(read)?;
         let (epoch, size) = (epoch.unsigned_abs(), size.unsigned_abs());
         Ok(WitnessRow {
-            name,
+            name: name.split('+').next().unwrap_or_default().to_owned(),
             epoch,
             size,
             leaves: leaves(connection, epoch)?,

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::key::IDENTITY;
 use super::ledger::to_sql;
@@ -142,18 +142,56 @@ impl Snapshot {
             .transpose()
     }
 
+    /// The keys of the witnesses that have signed something, in order.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn witnesses(&self) -> Result<Vec<String>, StoreError> {
+        let failed = read("what witnesses have signed");
+        let query = "SELECT EXISTS(SELECT 1 FROM sqlite_master WHERE name = 'cosignature')";
+        let there: bool = self
+            .connection
+            .query_row(query, [], |row| row.get(0))
+            .map_err(&failed)?;
+        // An agent of before there were witnesses has left this store behind.
+        if !there {
+            return Ok(Vec::new());
+        }
+        let mut select = self
+            .connection
+            .prepare("SELECT DISTINCT cosigner FROM cosignature ORDER BY cosigner")
+            .map_err(&failed)?;
+        let keys = select.query_map([], |row| row.get(0)).map_err(&failed)?;
+        keys.map(|key| key.map_err(&failed)).collect()
+    }
+
+    /// The smallest head over more than `size` leaves of an epoch that the witness with this key has signed.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn witnessed_above(
+        &self,
+        epoch: u64,
+        witness: &str,
+        size: u64,
+    ) -> Result<Option<KeptReceipt>, StoreError> {
+        self.connection
+            .prepare_cached(
+                "SELECT size, note, cosignature FROM cosignature
+                 WHERE epoch = ?1 AND cosigner = ?2 AND size > ?3 ORDER BY size LIMIT 1",
+            )
+            .and_then(|mut select| {
+                let key = params![to_sql(epoch), witness, to_sql(size)];
+                select.query_row(key, kept).optional()
+            })
+            .map_err(read("what witnesses have signed"))
+    }
+
     /// The smallest receipt over more than `size` leaves of an epoch.
     ///
     /// # Errors
     /// When the database cannot be read.
     pub fn receipt_above(&self, epoch: u64, size: u64) -> Result<Option<KeptReceipt>, StoreError> {
-        let kept = |row: &Row<'_>| {
-            Ok(KeptReceipt {
-                size: row.get::<_, i64>(0)?.unsigned_abs(),
-                note: row.get(1)?,
-                cosignature: row.get(2)?,
-            })
-        };
         self.connection
             .prepare_cached(
                 "SELECT size, note, cosignature FROM receipt
@@ -165,6 +203,14 @@ impl Snapshot {
             })
             .map_err(read("receipts"))
     }
+}
+
+fn kept(row: &Row<'_>) -> rusqlite::Result<KeptReceipt> {
+    Ok(KeptReceipt {
+        size: row.get::<_, i64>(0)?.unsigned_abs(),
+        note: row.get(1)?,
+        cosignature: row.get(2)?,
+    })
 }
 
 fn read(what: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {

@@ -8,7 +8,7 @@ use cms_attest::{Cosigner, SigningKey};
 use rusqlite::Connection;
 use serde_json::Value;
 
-use crate::site::{Site, wait_until};
+use crate::site::{Site, agent, text, wait_until};
 
 /// A site with a second dashboard, which is the agent's witness and keeps nothing else of it.
 struct Witnessed {
@@ -38,14 +38,7 @@ impl Witnessed {
             .replace(&site.port().to_string(), &port.to_string())
             .replace("/dashboard\"", "/witness\"");
         fs::write(site.path("witness.toml"), toml).unwrap();
-        let key = SigningKey::from_seed(&seed).unwrap();
-        let vkey = |name: &str, key| {
-            Cosigner::new(name.parse().unwrap(), key)
-                .published()
-                .to_string()
-        };
-        let own = vkey(&name, key);
-        let other = |name: &str| vkey(name, SigningKey::from_seed(&[8; 32]).unwrap());
+        let own = vkey(&name, 7);
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         let origin = site.origin();
         let agent = origin.split('/').nth(2).unwrap();
@@ -56,11 +49,11 @@ impl Witnessed {
                 format!("https://localhost:{port}/api/v1/agents/{agent}/checkpoint"),
             ),
             (
-                other("dead"),
+                vkey("dead", 8),
                 format!("https://localhost:{}/add-checkpoint", free_port()),
             ),
             (
-                other("silent"),
+                vkey("silent", 8),
                 format!(
                     "https://localhost:{}/add-checkpoint",
                     silent.local_addr().unwrap().port()
@@ -104,6 +97,13 @@ impl Witnessed {
     }
 }
 
+/// The public key of a seed of 32 such bytes.
+fn vkey(name: &str, byte: u8) -> String {
+    let key = SigningKey::from_seed(&[byte; 32]).unwrap();
+    let cosigner = Cosigner::new(name.parse().unwrap(), key);
+    cosigner.published().to_string()
+}
+
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
@@ -137,8 +137,44 @@ fn a_witness_signs_besides_the_dashboard_and_a_dead_one_delays_nothing() {
         ["starting", "degraded"].contains(&witnessed.part("silent")["state"].as_str().unwrap())
     );
     assert_eq!(witnessed.part(&witnessed.name)["state"], "ok");
-    assert!(witnessed.vkey.starts_with(&witnessed.name));
+
+    // An auditor who trusts neither alone asks for both.
+    let recent = witnessed.status()["recent"].clone();
+    let newest = recent.as_array().unwrap().iter();
+    let until = newest.map(|row| row["slot"]["end"].as_str().unwrap()).max();
+    let until = until.unwrap();
+    let both = "group both all dash other\nquorum both\n";
+    wait_until("evidence that both have signed", || {
+        verify(&witnessed, until, both).0 == Some(0)
+    });
+    let (_, report) = verify(&witnessed, until, both);
+    assert!(report.contains("(as the policy names it)"), "{report}");
+    let stranger = format!("witness stranger {}\nquorum stranger\n", vkey("x", 9));
+    let (status, report) = verify(&witnessed, until, &stranger);
+    assert_eq!(status, Some(2), "{report}");
+    assert!(report.contains("are below no receipt"), "{report}");
+    assert_eq!(verify(&witnessed, until, "quorum nobody").0, Some(64));
     assert_eq!(agent.stop(), 0);
+}
+
+/// Exports all up to a time, and verifies it under a policy that knows the dashboard and the witness.
+fn verify(witnessed: &Witnessed, until: &str, rules: &str) -> (Option<i32>, String) {
+    let site = &witnessed.site;
+    let (file, policy) = (site.path("evidence.jsonl"), site.path("policy"));
+    let period = ["export", "--from", "2020-01-01", "--to", until, "-o"];
+    let output = site.agent(&[&period[..], &[file.to_str().unwrap()]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let bundle = fs::read_to_string(&file).unwrap();
+    let keys: Value = serde_json::from_str(bundle.lines().nth(1).unwrap()).unwrap();
+    let dashboard = keys["keys"]["cosigner"].as_str().unwrap();
+    let named = format!(
+        "witness dash {dashboard}\nwitness other {}\n",
+        witnessed.vkey
+    );
+    fs::write(&policy, named + rules).unwrap();
+    let arguments = ["verify", "--policy", policy.to_str().unwrap()];
+    let output = agent(&[&arguments[..], &[file.to_str().unwrap()]].concat());
+    (output.status.code(), text(&output.stdout))
 }
 
 #[test]

@@ -17,6 +17,11 @@ fn key(byte: u8) -> SigningKey {
     SigningKey::from_seed(&[byte; 32]).unwrap()
 }
 
+/// A witness that is not the dashboard.
+pub(crate) fn witness(byte: u8) -> Cosigner {
+    Cosigner::new(format!("w{byte}.example").parse().unwrap(), key(byte))
+}
+
 pub(crate) fn cosigner(byte: u8) -> Cosigner {
     Cosigner::new("dash.example".parse().unwrap(), key(byte))
 }
@@ -216,7 +221,25 @@ impl Ledger {
             epoch: self.epoch,
             size: self.frontier.size(),
             note: checkpoint.sign_with(&keys).unwrap(),
+            witness: None,
             cosignature: cosigner(dashboard).cosign(&checkpoint, quarter(9)),
+        }));
+        self
+    }
+
+    /// What a witness has signed of the head.
+    pub(crate) fn witnessed(&mut self, byte: u8) -> &mut Self {
+        let checkpoint = Checkpoint {
+            origin: self.origin(),
+            head: self.frontier.head(),
+        };
+        let witness = witness(byte);
+        self.lines.push(Line::Receipt(ReceiptLine {
+            epoch: self.epoch,
+            size: self.frontier.size(),
+            note: checkpoint.sign(&key(2)).unwrap(),
+            witness: Some(witness.published().to_string()),
+            cosignature: witness.cosign(&checkpoint, quarter(9)),
         }));
         self
     }

@@ -4,6 +4,8 @@
 mod ledger;
 #[cfg(test)]
 mod rotated;
+#[cfg(test)]
+mod witnessed;
 
 #[cfg(test)]
 mod tests {
@@ -84,6 +86,7 @@ mod tests {
         );
         let trusted = Trust {
             cosigner: Some(cosigner(9).published()),
+            ..Trust::default()
         };
         let bundle = whole().concat();
         assert_eq!(
@@ -96,6 +99,7 @@ mod tests {
     fn another_dashboard_than_the_known_one_is_seen() {
         let trusted = Trust {
             cosigner: Some(cosigner(8).published()),
+            ..Trust::default()
         };
         let report = verify(&mut whole().concat().as_slice(), &trusted).unwrap();
         assert_eq!(report.verdict, Verdict::Tampered);

@@ -22,6 +22,7 @@ fn rotated(ledger: &mut Ledger) -> &mut Ledger {
 fn report(ledger: &Ledger, trusted: Option<u8>) -> Report {
     let trust = Trust {
         cosigner: trusted.map(|byte| cosigner(byte).published()),
+        ..Trust::default()
     };
     verify(&mut ledger.lines().concat().as_slice(), &trust).unwrap()
 }

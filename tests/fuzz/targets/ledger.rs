@@ -161,6 +161,7 @@ pub(super) fn bundle_resealed(data: &[u8]) {
     // nobody has signed yet.
     let trust = Trust {
         cosigner: Some(cosigner().published()),
+        ..Trust::default()
     };
     if report(&sealed, &trust) == Verdict::Ok {
         let honest = receipted(BUNDLE);
