@@ -110,6 +110,9 @@ struct Round {
     /// When the dashboard was last asked for the heirs of its keys.
     successors_asked: Option<Instant>,
     vigil: Vigil,
+    /// Receipts have pauses of their own: submissions may be taken while they are not.
+    receipts_backoff: Backoff,
+    receipts_closed_until: Option<Instant>,
 }
 
 /// What one attempt led to.
@@ -407,6 +410,8 @@ impl Round {
             receipt_due: false,
             successors_asked: None,
             vigil: Vigil::default(),
+            receipts_backoff: Backoff::new(RETRY_FIRST, RETRY_CEILING),
+            receipts_closed_until: None,
         }
     }
 }

@@ -5,11 +5,15 @@
 //! holds another log under our name is a fork: both sides keep both heads, a person is called, and a new epoch
 //! begins.
 
+use std::time::Duration;
+
 use cms_attest::add_checkpoint::AddCheckpoint;
 use cms_attest::checkpoint::{CosignerKey, verify_cosignature};
+use tokio::time::Instant;
 
 use super::{Round, Submitting};
 use crate::identity;
+use crate::limits::RETRY_CEILING;
 use crate::status::{PartState, error_chain};
 use crate::store::{Offer, StoreError};
 use crate::transport::{HeadAnswer, SendError};
@@ -21,8 +25,15 @@ pub(super) const PART: &str = "receipts";
 const RESYNCS_MAX: usize = 2;
 
 impl Submitting {
-    /// Offers the newest head, and keeps the receipt. Trouble with receipts never holds up submissions.
+    /// Offers the newest head, and keeps the receipt, unless it failed lately. Trouble with receipts never holds
+    /// up submissions.
     pub(super) async fn ask_for_receipt(&mut self, round: &mut Round) -> Result<(), StoreError> {
+        if round
+            .receipts_closed_until
+            .is_some_and(|until| Instant::now() < until)
+        {
+            return Ok(());
+        }
         round.head_first = false;
         round.receipt_due = false;
         let Some(cosigner) = self.cosigner().await? else {
@@ -36,7 +47,7 @@ impl Submitting {
             let size = offer.checkpoint.head.size;
             match self.show(&offer).await {
                 Ok((HeadAnswer::Cosigned(lines), note)) => {
-                    self.keep(&offer, &lines, note, &cosigner).await?;
+                    self.keep(round, &offer, &lines, note, &cosigner).await?;
                     return self.notice_successor(round, &lines, &cosigner).await;
                 }
                 Ok((HeadAnswer::Holds(held), _)) if held <= size => old = Some(held),
@@ -53,24 +64,37 @@ impl Submitting {
                     );
                     return self.begin_epoch(format!("fork: {problem}")).await;
                 }
-                Err(error) => {
-                    round.receipt_due = true;
+                Err((error, retry_after)) => {
                     self.status.set(PART, PartState::Degraded, Some(error));
+                    self.rest_receipts(round, retry_after);
                     return Ok(());
                 }
             }
         }
         let error = "the dashboard names another size each time".to_owned();
         self.status.set(PART, PartState::Degraded, Some(error));
+        self.rest_receipts(round, None);
         Ok(())
     }
 
-    async fn show(&self, offer: &Offer) -> Result<(HeadAnswer, String), String> {
+    /// Asks for no receipt for a while, and then for that of the head of that time.
+    fn rest_receipts(&self, round: &mut Round, retry_after: Option<Duration>) {
+        let asked = retry_after.unwrap_or_default().min(RETRY_CEILING);
+        let pause = round.receipts_backoff.next(self.chance.next()).max(asked);
+        round.receipts_closed_until = Some(Instant::now() + pause);
+        round.receipt_due = true;
+    }
+
+    /// Shows a head; without an answer about it, says why and for how long the dashboard asks to wait.
+    async fn show(
+        &self,
+        offer: &Offer,
+    ) -> Result<(HeadAnswer, String), (String, Option<Duration>)> {
         self.beat();
         let note = self
             .identity
             .sign_head(&offer.checkpoint)
-            .map_err(|error| error_chain(&error))?;
+            .map_err(|error| (error_chain(&error), None))?;
         let request = AddCheckpoint {
             old: offer.old,
             proof: offer.proof.clone(),
@@ -83,13 +107,18 @@ impl Submitting {
                 SendError::Blocked(problem)
                 | SendError::Rejected(problem)
                 | SendError::Unexplained { problem, .. },
-            ) => Err(problem.to_string()),
-            Err(error) => Err(error.to_string()),
+            ) => Err((problem.to_string(), None)),
+            Err(SendError::Deferred {
+                reason,
+                retry_after,
+            }) => Err((reason, retry_after)),
+            Err(error @ SendError::NotThere { .. }) => Err((error.to_string(), None)),
         }
     }
 
     async fn keep(
         &self,
+        round: &mut Round,
         offer: &Offer,
         lines: &str,
         note: String,
@@ -104,6 +133,8 @@ impl Submitting {
                 );
                 tracing::debug!(size = offer.checkpoint.head.size, "head receipted");
                 self.store.keep_receipt(receipt, note).await?;
+                round.receipts_backoff.reset();
+                round.receipts_closed_until = None;
                 self.status.ok(PART, Some(detail));
             }
             Err(error) => {
@@ -113,6 +144,7 @@ impl Submitting {
                 );
                 tracing::error!(error, "the receipt is not kept");
                 self.status.set(PART, PartState::Failed, Some(error));
+                self.rest_receipts(round, None);
             }
         }
         Ok(())
