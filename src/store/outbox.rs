@@ -28,9 +28,10 @@ mod shown;
 
 pub use shown::{OutboxCounts, SubmissionRow};
 
-/// The next live submission. There are few, so that sorting them costs nothing.
+/// The next live submission, from as long ago as a live one may be to as far ahead as a slot is believed. What a
+/// clock ahead has closed later than that waits for its time. There are few, so that sorting them costs nothing.
 const LIVE: &str = "SELECT epoch, idx FROM outbox INDEXED BY outbox_state
-    WHERE state = 'pending' AND slot_end >= ?1 ORDER BY attempts, slot_end DESC, epoch DESC, idx DESC LIMIT 1";
+    WHERE state = 'pending' AND slot_end BETWEEN ?1 AND ?1 + 3600000 ORDER BY attempts, slot_end DESC, epoch DESC, idx DESC LIMIT 1";
 
 /// The next submission of a backlog, which may be months long: its index has them in this order.
 const BACKLOG: &str = "SELECT epoch, idx FROM outbox INDEXED BY outbox_turn
@@ -133,7 +134,7 @@ impl Store {
     /// The submission to send next, marked as in flight: the newest live one, or the oldest of the backlog.
     ///
     /// Those that were tried least often come first, so that one that is refused again and again holds up no
-    /// other. One loop sends, one at a time: what is still in flight when it asks was left behind by a reload
+    /// other. Slots that a clock ahead has closed wait until they have come. One loop sends, one at a time: what is still in flight when it asks was left behind by a reload
     /// or by a write that failed, and is sent again.
     ///
     /// # Errors

@@ -19,6 +19,10 @@ const SENDS_IN_A_ROW: usize = 32;
 /// conflict, gone, unprocessable.
 const TOO_LATE: [u16; 4] = [400, 409, 410, 422];
 
+/// What a dashboard says to a slot that has not ended by its clock. One of the two clocks is wrong and will be put
+/// right; the submission is not at fault.
+const FROM_THE_FUTURE: &str = "from_the_future";
+
 /// What a dashboard's clock may differ from ours; more is no time of this world, and none to sign with.
 const CLOCK_OFFSET_MAX: SignedDuration = SignedDuration::from_hours(100 * 366 * 24);
 
@@ -73,7 +77,8 @@ impl Submitting {
             self.store.take_next(now, backlog_first).await?
         };
         let Some(submission) = submission else {
-            round.outbox_is_empty = true;
+            // What a clock ahead has closed may be left, to be sent in its time.
+            round.outbox_is_empty = self.store.outbox_counts().await?.pending == 0;
             if round.receipt_due {
                 self.ask_for_receipt(round).await?;
             }
@@ -252,7 +257,7 @@ impl Submitting {
     ) -> Result<Step, StoreError> {
         let now = self.clock.now();
         match error {
-            SendError::Rejected(problem) => {
+            SendError::Rejected(problem) if problem.error != FROM_THE_FUTURE => {
                 let reason = problem.to_string();
                 tracing::error!(category = %submission.category(), index = submission.index(), reason, "the dashboard will not take this submission; it is kept for a person");
                 self.store
@@ -261,7 +266,9 @@ impl Submitting {
                 self.status.set(PART, PartState::Failed, Some(reason));
                 Ok(Step::Again)
             }
-            SendError::Blocked(problem) | SendError::Unexplained { problem, .. } => {
+            SendError::Blocked(problem)
+            | SendError::Rejected(problem)
+            | SendError::Unexplained { problem, .. } => {
                 let reason = problem.to_string();
                 self.store
                     .mark_deferred(submission, now, reason.clone())

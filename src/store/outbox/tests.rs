@@ -76,6 +76,22 @@ async fn a_submission_that_nobody_takes_holds_up_no_other() {
 }
 
 #[tokio::test]
+async fn what_a_clock_ahead_has_closed_waits_for_its_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store_with(directory.path(), &[60, -900, -7_200]).await;
+    for expected in [Some(1), Some(0), None] {
+        let taken = take(&store, false).await;
+        assert_eq!(taken.as_ref().map(Submission::index), expected);
+        if let Some(taken) = taken {
+            let accepted = "accepted".to_owned();
+            store.mark_accepted(&taken, at(0), accepted).await.unwrap();
+        }
+    }
+    let later = store.take_next(at(7_200), false).await.unwrap();
+    assert_eq!(later.map(|taken| taken.index()), Some(2));
+}
+
+#[tokio::test]
 async fn a_damaged_submission_is_set_aside_and_the_others_go_on() {
     let directory = tempfile::tempdir().unwrap();
     let store = store_with(directory.path(), &[300, 200, 100]).await;
