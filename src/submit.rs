@@ -394,6 +394,14 @@ fn until_open(until: Instant, now: Instant) -> Duration {
 }
 
 impl Round {
+    /// Neither enrolment, nor a head, nor a submission: the dashboard is not asked, and the key is not read.
+    fn has_nothing_to_send(&self) -> bool {
+        self.outbox_is_empty
+            && !self.receipt_due
+            && !self.head_first
+            && self.enrolment != Enrolment::Wanted
+    }
+
     fn new() -> Self {
         Self {
             backoff: Backoff::new(RETRY_FIRST, RETRY_CEILING),

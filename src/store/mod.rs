@@ -82,7 +82,13 @@ pub struct Store {
 #[derive(Clone)]
 enum Desk {
     Thread(mpsc::Sender<Request>),
-    Caller(Arc<Mutex<Inner>>, Disk),
+    Caller(Arc<Mutex<Here>>, Disk),
+}
+
+/// What is worked on by who calls.
+struct Here {
+    inner: Inner,
+    may_grow: bool,
 }
 
 /// What the store's thread owns.
@@ -121,8 +127,11 @@ impl Store {
         let key = key.clone();
         let path: Arc<Path> = Arc::from(path);
         if let Blocking::OnCaller(disk) = blocking {
-            let inner = Arc::new(Mutex::new(Inner::open(&path, key, clock)?));
-            let desk = Desk::Caller(inner, disk);
+            let here = Here {
+                inner: Inner::open(&path, key, clock)?,
+                may_grow: true,
+            };
+            let desk = Desk::Caller(Arc::new(Mutex::new(here)), disk);
             return Ok(Self { desk, path });
         }
         let (requests, mut queue) = mpsc::channel::<Request>(STORE_QUEUE);
@@ -162,7 +171,7 @@ impl Store {
     {
         let requests = match &self.desk {
             Desk::Thread(requests) => requests,
-            Desk::Caller(inner, disk) => return call_here(inner, disk, work).await,
+            Desk::Caller(here, disk) => return call_here(here, disk, work).await,
         };
         let (done, answer) = oneshot::channel();
         let request: Request = Box::new(move |inner| drop(done.send(inner.attempt(work))));
@@ -217,16 +226,19 @@ impl Store {
 
 /// Does the work on the calling task; who gave up before it is asked no more, who gives up after it is not told.
 async fn call_here<T>(
-    inner: &Mutex<Inner>,
+    here: &Mutex<Here>,
     disk: &Disk,
     work: impl FnOnce(&mut Inner) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
     tokio::task::yield_now().await;
     let done = {
-        let mut inner = inner.lock().unwrap_or_else(PoisonError::into_inner);
-        schema::let_grow(&inner.connection, !disk.is_full())?;
-        let done = inner.attempt(work);
-        inner.look_after_itself();
+        let mut here = here.lock().unwrap_or_else(PoisonError::into_inner);
+        if here.may_grow == disk.is_full() {
+            here.may_grow = !disk.is_full();
+            schema::let_grow(&here.inner.connection, here.may_grow)?;
+        }
+        let done = here.inner.attempt(work);
+        here.inner.look_after_itself();
         done
     };
     tokio::task::yield_now().await;

@@ -55,6 +55,9 @@ impl Submitting {
         {
             return Ok(Step::Rest);
         }
+        if round.has_nothing_to_send() {
+            return Ok(Step::Rest);
+        }
         let mut api_key = match self.api_keys.read() {
             Ok(key) => key,
             Err(error) => {
