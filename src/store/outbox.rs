@@ -28,10 +28,10 @@ mod shown;
 
 pub use shown::{OutboxCounts, SubmissionRow};
 
-/// The next live submission, from as long ago as a live one may be to as far ahead as a slot is believed. What a
-/// clock ahead has closed later than that waits for its time. There are few, so that sorting them costs nothing.
+/// The next live submission, of a slot that ended within the last half hour: what a clock ahead has closed before
+/// its time waits for it. There are few, so that sorting them costs nothing.
 const LIVE: &str = "SELECT epoch, idx FROM outbox INDEXED BY outbox_state
-    WHERE state = 'pending' AND slot_end BETWEEN ?1 AND ?1 + 3600000 ORDER BY attempts, slot_end DESC, epoch DESC, idx DESC LIMIT 1";
+    WHERE state = 'pending' AND slot_end BETWEEN ?1 AND ?1 + 1800000 ORDER BY attempts, slot_end DESC, epoch DESC, idx DESC LIMIT 1";
 
 /// The next submission of a backlog, which may be months long: its index has them in this order.
 const BACKLOG: &str = "SELECT epoch, idx FROM outbox INDEXED BY outbox_turn

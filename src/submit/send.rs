@@ -1,5 +1,7 @@
 //! Sending: takes submissions out of the outbox one by one, and acts on the dashboard's answer.
 
+use std::collections::BTreeSet;
+
 use cms_spec::payload::Delivery;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
@@ -49,11 +51,11 @@ impl Submitting {
     }
 
     async fn send_one(&mut self, round: &mut Round) -> Result<Step, StoreError> {
-        if round
-            .closed_until
-            .is_some_and(|until| Instant::now() < until)
-        {
-            return Ok(Step::Rest);
+        if let Some(until) = round.closed_until {
+            if Instant::now() < until {
+                return Ok(Step::Rest);
+            }
+            round.closed_until = None;
         }
         if round.has_nothing_to_send() {
             return Ok(Step::Rest);
@@ -101,31 +103,25 @@ impl Submitting {
             let refused = sent.as_ref().ok().and_then(|sent| sent.as_ref().err());
             self.settle_on(&mut api_key, other, refused);
         }
-        if let Ok(Err(SendError::Blocked(problem) | SendError::Rejected(problem))) = &sent {
-            // Each of these has one remedy that needs no person; it is tried once, right away.
-            match problem.error.as_str() {
-                "signature_in_future" | "signature_expired" => {
-                    self.follow_clock(round, problem.server_time);
-                    sent = self
-                        .attempt(round, &submission, delivery, api_key.expose())
-                        .await;
-                }
-                "stale" if delivery == Delivery::Live => {
-                    delivery = Delivery::Backfill;
-                    sent = self
-                        .attempt(round, &submission, delivery, api_key.expose())
-                        .await;
-                }
-                "replayed" => {
-                    sent = self
-                        .attempt(round, &submission, delivery, api_key.expose())
-                        .await;
-                }
-                "key_unknown" => {
+        // Each of these has one remedy that needs no person. It is tried once, right away, and may bring up another:
+        // a clock that is behind is told so first of the signature, and then of the slot.
+        let mut tried = BTreeSet::new();
+        while let Ok(Err(SendError::Blocked(problem) | SendError::Rejected(problem))) = &sent
+            && let Some(remedy) = Remedy::of(&problem.error, delivery)
+            && tried.insert(remedy)
+        {
+            match remedy {
+                Remedy::FollowClock => self.follow_clock(round, problem.server_time),
+                Remedy::OfferAsBackfill => delivery = Delivery::Backfill,
+                Remedy::SignAgain => {}
+                Remedy::EnrolAgain => {
                     self.forget_enrolment(round).await?;
+                    break;
                 }
-                _ => {}
             }
+            sent = self
+                .attempt(round, &submission, delivery, api_key.expose())
+                .await;
         }
         match sent {
             Ok(Ok(acceptance)) => {
@@ -269,9 +265,16 @@ impl Submitting {
                 self.status.set(PART, PartState::Failed, Some(reason));
                 Ok(Step::Again)
             }
-            SendError::Blocked(problem)
-            | SendError::Rejected(problem)
-            | SendError::Unexplained { problem, .. } => {
+            SendError::Rejected(problem) => {
+                // Without the seconds that its message counts: each attempt would be logged as news.
+                let reason = format!("the slot has not ended by the dashboard's clock ({FROM_THE_FUTURE}): {}", problem.next_step);
+                self.store
+                    .mark_deferred(submission, now, reason.clone())
+                    .await?;
+                self.rest(round, PartState::Failed, &reason, None);
+                Ok(Step::Rest)
+            }
+            SendError::Blocked(problem) | SendError::Unexplained { problem, .. } => {
                 let reason = problem.to_string();
                 self.store
                     .mark_deferred(submission, now, reason.clone())
@@ -297,6 +300,27 @@ impl Submitting {
                 self.rest(round, PartState::Failed, &reason, None);
                 Ok(Step::Rest)
             }
+        }
+    }
+}
+
+/// What helps against a refusal without a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Remedy {
+    EnrolAgain,
+    FollowClock,
+    OfferAsBackfill,
+    SignAgain,
+}
+
+impl Remedy {
+    fn of(error: &str, delivery: Delivery) -> Option<Self> {
+        match error {
+            "signature_in_future" | "signature_expired" => Some(Self::FollowClock),
+            "stale" if delivery == Delivery::Live => Some(Self::OfferAsBackfill),
+            "replayed" => Some(Self::SignAgain),
+            "key_unknown" => Some(Self::EnrolAgain),
+            _ => None,
         }
     }
 }
