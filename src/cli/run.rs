@@ -32,7 +32,9 @@ impl Run {
                 .await
                 .map_err(|error| match error {
                     // Trying again changes nothing before a person has put the key right.
-                    AgentError::Key(_) | AgentError::Store(StoreError::Key(_)) => {
+                    AgentError::Key(ref key) | AgentError::Store(StoreError::Key(ref key))
+                        if key.needs_a_person() =>
+                    {
                         CliError::configuration(&error)
                     }
                     _ => CliError::failed(&error).hint("`check` shows what stands in the way"),

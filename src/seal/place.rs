@@ -217,6 +217,36 @@ pub enum KeyError {
     },
 }
 
+impl KeyError {
+    /// Whether trying again changes nothing before a person has put something right.
+    #[must_use]
+    pub fn needs_a_person(&self) -> bool {
+        match self {
+            Self::Encrypt(_) => false,
+            Self::Make { source, .. } => lasts(source.kind()),
+            Self::Read { source, .. } => match source {
+                SecretError::ReadFile(_, error) => lasts(error.kind()),
+                _ => true,
+            },
+            Self::Find { .. }
+            | Self::Match { .. }
+            | Self::Provide { .. }
+            | Self::Understand { .. } => true,
+        }
+    }
+}
+
+/// Whether a disk that answers so will answer the same again. A full or failing one may not.
+fn lasts(error: io::ErrorKind) -> bool {
+    matches!(
+        error,
+        io::ErrorKind::PermissionDenied
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::IsADirectory
+    )
+}
+
 /// Which keys a store was sealed with, in words.
 fn sealed_with(expected: &[KeyId]) -> String {
     let names: Vec<&str> = expected.iter().map(KeyId::as_str).collect();
@@ -237,6 +267,19 @@ mod tests {
             Looked::Found(key) => key,
             Looked::Missing { places, .. } => panic!("nothing at {places}"),
         }
+    }
+
+    #[test]
+    fn a_disk_that_fails_once_is_no_reason_to_call_a_person() {
+        let make = |kind: io::ErrorKind| KeyError::Make {
+            path: PathBuf::new(),
+            source: kind.into(),
+        };
+        assert!(!make(io::ErrorKind::StorageFull).needs_a_person());
+        assert!(!make(io::ErrorKind::Other).needs_a_person());
+        assert!(make(io::ErrorKind::PermissionDenied).needs_a_person());
+        let places = String::new();
+        assert!(KeyError::Provide { places }.needs_a_person());
     }
 
     #[test]
