@@ -9,7 +9,8 @@
  *   CMS_FAULT_AT       the number of the step, from 1; 0 or nothing: none
  *   CMS_FAULT          kill      SIGKILL in place of the step
  *                      after     SIGKILL when the step is done
- *                      torn      half of a write or send, then SIGKILL
+ *                      torn      half of a send, or the sectors of the first half of a write, then SIGKILL;
+ *                                a write within one sector happens or does not
  *                      power     what was not synced is undone, then SIGKILL
  *                      once      the step fails with CMS_FAULT_ERRNO (a socket: connection reset)
  *                      ever      each step of a file fails from this one on
@@ -451,8 +452,10 @@ static ssize_t write_at(int fd, const void *bytes, size_t length, off_t offset, 
         return failed(fault_errno);
     if (!has_room(fd, length, offset))
         return failed(ENOSPC);
-    if (verdict == HALF_AND_DIE)
-        length /= 2;
+    if (verdict == HALF_AND_DIE) {
+        off_t cut = (offset + (off_t)length / 2) / SECTOR * SECTOR;
+        length = cut > offset ? (size_t)(cut - offset) : 0;
+    }
     note_bytes(WRITTEN, fd, bytes, length, offset);
     long written = is_positioned ? syscall(SYS_pwrite64, fd, bytes, length, offset)
                                  : syscall(SYS_write, fd, bytes, length);
