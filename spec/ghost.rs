@@ -99,6 +99,17 @@ pub struct Observed {
     pub energy_origins: [Option<Origin>; 3],
 }
 
+/// All instances at the close of a window.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Each instance once.
+    pub instances: Vec<Observed>,
+    /// How often a second source reported an instance too; the newest reading counts.
+    pub twice: u64,
+    /// What monitoring servers said besides, by server.
+    pub notes: Vec<(Subject, String)>,
+}
+
 /// The qualities that energy is told apart by, in the order of [`Usage::energy`].
 pub const ENERGY_QUALITIES: [Quality; 3] =
     [Quality::Measured, Quality::Estimated, Quality::Default];

@@ -1,7 +1,7 @@
 //! Payload types and every calculation rule of the Carbon Mirror Standard, shared by agent and dashboard.
 //!
 //! Owns: what is measured ([`reading`]), how readings add up over time ([`windows`]), how windows become
-//! figures ([`ghost`], [`models`], [`dark`], [`heat`], [`coverage`]), what is posted ([`payload`]), where each
+//! figures ([`ghost`], [`survey`], [`models`], [`dark`], [`heat`], [`coverage`]), what is posted ([`payload`]), where each
 //! figure comes from ([`provenance`]), and what a company's figures amount to ([`merge`], [`score`], [`tier`]).
 //! Promises: pure functions over integers; the same input gives the same bytes, on every machine.
 //! Refuses: files, sockets, clocks, threads, logs, cryptography. The world is an argument.
@@ -26,6 +26,7 @@ pub mod reading;
 pub mod score;
 pub mod slot;
 pub mod spot_check;
+pub mod survey;
 pub mod tier;
 pub mod units;
 pub mod windows;

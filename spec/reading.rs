@@ -15,6 +15,7 @@ use crate::heat::ThermalFacts;
 use crate::ids::Subject;
 use crate::models::Inference;
 use crate::provenance::Origin;
+use crate::survey::Survey;
 
 /// Most readings of one tick. A Prometheus server with 10,000 instances needs 8 each.
 pub const READINGS_MAX: usize = 200_000;
@@ -75,7 +76,8 @@ pub struct Reading {
     pub origin: u16,
 }
 
-/// A whole statement that replaces the one before it: facts of an instance, a finished scan, a baseline.
+/// A whole statement that replaces the one before it: facts of an instance, a finished scan or survey, a
+/// baseline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Snapshot {
@@ -85,6 +87,8 @@ pub enum Snapshot {
     Instance(InstanceFacts),
     /// A finished scan of one storage unit.
     Storage(StorageScan),
+    /// What a monitoring server says about many instances.
+    Survey(Survey),
     /// What a thermal source is.
     Thermal(ThermalFacts),
 }
@@ -97,6 +101,7 @@ pub struct Readings {
     snapshots: Vec<Snapshot>,
     inferences: Vec<Inference>,
     refused: u64,
+    boot: Option<String>,
 }
 
 /// Names an origin pushed earlier; only [`Readings::origin`] makes one.
@@ -191,6 +196,11 @@ impl Readings {
         found
     }
 
+    /// Says from which boot the counters count, where it is not the boot of the agent's own machine.
+    pub fn counted_from(&mut self, boot: &str) {
+        self.boot = Some(boot.to_owned());
+    }
+
     /// How many values did not fit.
     #[must_use]
     pub fn refused(&self) -> u64 {
@@ -214,13 +224,13 @@ impl Readings {
         *self = Self::default();
     }
 
-    /// Stamps the readings with their collector, time and boot.
+    /// Stamps the readings with their collector, time and boot, unless their counters count from another one.
     #[must_use]
     pub fn stamp(self, collector: &str, at: Timestamp, boot: &str) -> Sample {
         Sample {
             collector: collector.to_owned(),
             at,
-            boot: boot.to_owned(),
+            boot: self.boot.unwrap_or_else(|| boot.to_owned()),
             origins: self.origins,
             readings: self.readings,
             snapshots: self.snapshots,

@@ -29,7 +29,7 @@ pub struct Closed {
 pub(crate) enum Content {
     Coverage(Box<Assessment>),
     Dark(Vec<(StorageScan, Option<AccessAnomaly>)>),
-    Ghost(Vec<ghost::Observed>),
+    Ghost(ghost::Census),
     Heat(Vec<heat::Observed>),
     Model(Box<models::Observed>),
 }
@@ -88,7 +88,7 @@ impl Payload {
                 (Data::TelemetryCoverage(assessment.coverage), entries)
             }
             Content::Dark(units) => dark_data(&units),
-            Content::Ghost(instances) => ghost_compute(&instances, slot.end, &context.energy),
+            Content::Ghost(census) => ghost_compute(&census, slot.end, &context.energy),
             Content::Heat(sources) => heat_recovery(&sources, slot.end),
             Content::Model(observed) => model_efficiency(&observed, slot.end),
         };
@@ -176,10 +176,11 @@ impl Canonical {
 }
 
 fn ghost_compute(
-    instances: &[ghost::Observed],
+    census: &ghost::Census,
     end: Timestamp,
     factors: &EnergyFactors,
 ) -> (Data, Vec<Entry>) {
+    let instances = &census.instances;
     let rates = factors.rates();
     let mut totals = ghost::Totals::default();
     let mut rows = Vec::with_capacity(instances.len());
@@ -193,10 +194,7 @@ fn ghost_compute(
         energy_summary: totals.summary(&rates),
         physical_impact: totals.impact(),
     };
-    (
-        Data::GhostCompute(data),
-        notes::ghost(instances, end, factors),
-    )
+    (Data::GhostCompute(data), notes::ghost(census, end, factors))
 }
 
 fn dark_data(units: &[(StorageScan, Option<AccessAnomaly>)]) -> (Data, Vec<Entry>) {

@@ -99,11 +99,7 @@ fn rule(figure: &str, method: &str, quality: Quality, note: String) -> Entry {
 }
 
 /// Entries of a ghost compute payload.
-pub(super) fn ghost(
-    instances: &[ghost::Observed],
-    end: Timestamp,
-    factors: &EnergyFactors,
-) -> Vec<Entry> {
+pub(super) fn ghost(census: &ghost::Census, end: Timestamp, factors: &EnergyFactors) -> Vec<Entry> {
     const FIGURES: [&str; 4] = [
         "instance_inventory[].cpu_utilization_30day_avg",
         "instance_inventory[].memory_utilization_30day_avg",
@@ -125,6 +121,7 @@ pub(super) fn ghost(
         confidence: Confidence::F,
         fallback: None,
     });
+    let instances = &census.instances;
     let mut grouped = Grouped {
         groups: BTreeMap::new(),
     };
@@ -160,6 +157,7 @@ pub(super) fn ghost(
     }
     let mut entries = grouped.entries(instances.len(), WINDOW_MS);
     entries.extend(ghost_rules(instances));
+    entries.extend(ghost_sources(census));
     entries.extend([
         factors.price_usd_per_kwh.entry(
             "instance_inventory[].monthly_energy_cost_usd",
@@ -210,6 +208,37 @@ fn ghost_rules(instances: &[ghost::Observed]) -> Vec<Entry> {
             note.to_owned(),
         );
         entry.rows = Some(unclassified);
+        entries.push(entry);
+    }
+    entries
+}
+
+/// What the sources of instances said besides their figures.
+fn ghost_sources(census: &ghost::Census) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    if census.twice > 0 {
+        let note = format!(
+            "{} instances were reported by more than one source; the newest reading counts",
+            census.twice
+        );
+        entries.push(rule(
+            "instance_inventory[]",
+            "newest-wins/1",
+            Quality::Measured,
+            note,
+        ));
+    }
+    let servers: BTreeMap<_, Vec<&str>> = census.notes.iter().fold(
+        BTreeMap::new(),
+        |mut servers: BTreeMap<_, Vec<&str>>, (server, note)| {
+            servers.entry(server).or_default().push(note);
+            servers
+        },
+    );
+    for (server, notes) in servers {
+        let text = listed(notes.into_iter().map(str::to_owned)).unwrap_or_default();
+        let mut entry = rule("instance_inventory[]", "survey/1", Quality::Estimated, text);
+        entry.source = server.to_string();
         entries.push(entry);
     }
     entries

@@ -19,6 +19,7 @@ use crate::ghost::InstanceFacts;
 use crate::heat::ThermalFacts;
 use crate::ids::Subject;
 use crate::provenance::{Origin, Quality};
+use crate::survey::Survey;
 
 /// What the store keeps beside the blocks and the statements: baselines of counters, facts, origins.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,12 +37,15 @@ pub struct Carry {
     dropped: Dropped,
 }
 
-/// What sources have stated as a whole: the latest scan of each storage unit and the inventory.
+/// What sources have stated as a whole: the latest scan of each storage unit, the latest survey of each
+/// monitoring server, the inventory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Statements {
     scans: Vec<ScanCarry>,
     baseline: Option<(Baseline, Timestamp)>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    surveys: Vec<Survey>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,6 +164,7 @@ pub(super) fn take_statements(windows: &Windows) -> Statements {
     Statements {
         scans,
         baseline: windows.baseline.clone(),
+        surveys: windows.surveys.values().cloned().collect(),
     }
 }
 
@@ -170,6 +175,11 @@ pub(super) fn put_statements(windows: &mut Windows, statements: Statements) {
         .map(|kept| (kept.scan.unit.clone(), (kept.scan, kept.anomaly)))
         .collect();
     windows.baseline = statements.baseline;
+    windows.surveys = statements
+        .surveys
+        .into_iter()
+        .map(|survey| (survey.server.clone(), survey))
+        .collect();
 }
 
 pub(super) fn put(windows: &mut Windows, carry: Carry) {

@@ -1,5 +1,8 @@
 //! What the windows amount to at the end of a slot.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use super::thermal::{THERMAL_BUCKET_MS, THERMAL_BUCKETS};
 use super::{
     BUCKET_MS, BUCKETS, NothingToSay, SCAN_HOLDS_MS, SILENT_AFTER_MS, Windows, millis, timestamp,
@@ -7,6 +10,7 @@ use super::{
 use crate::category::Category;
 use crate::coverage::{self, Reporting, Span};
 use crate::ghost::{self, InstanceFacts};
+use crate::ids::Subject;
 use crate::models;
 use crate::payload::build::{Closed, Content};
 use crate::slot::Slot;
@@ -59,7 +63,7 @@ fn ghost(windows: &Windows, slot: Slot) -> Result<Content, NothingToSay> {
         .instances
         .iter()
         .filter(|(_, one)| runs(one.last_seen, slot) && one.first_seen < end);
-    let observed: Vec<ghost::Observed> = running
+    let mut instances: BTreeMap<&Subject, ghost::Observed> = running
         .map(|(subject, instance)| {
             let unnamed = || InstanceFacts {
                 instance: subject.clone(),
@@ -69,20 +73,48 @@ fn ghost(windows: &Windows, slot: Slot) -> Result<Content, NothingToSay> {
                 monthly_cost_usd: None,
             };
             let origin = |index| windows.origins.get(index).cloned();
-            ghost::Observed {
+            let observed = ghost::Observed {
                 facts: instance.facts.clone().unwrap_or_else(unnamed),
                 usage: instance.usage(from, to),
                 first_seen: timestamp(instance.first_seen),
                 last_seen: timestamp(instance.last_seen),
                 origins: instance.usage_origins().map(origin),
                 energy_origins: instance.energy_origins.map(origin),
-            }
+            };
+            (subject, observed)
         })
         .collect();
-    if observed.is_empty() {
+    let mut census = ghost::Census::default();
+    for survey in windows.surveys.values() {
+        let running = survey
+            .instances
+            .iter()
+            .filter(|one| runs(millis(one.last_seen), slot) && millis(one.first_seen) < end);
+        let mut is_running = false;
+        for one in running {
+            is_running = true;
+            match instances.entry(&one.facts.instance) {
+                Entry::Vacant(none) => {
+                    none.insert(survey.observed(one));
+                }
+                Entry::Occupied(mut other) => {
+                    census.twice += 1;
+                    if one.last_seen > other.get().last_seen {
+                        other.insert(survey.observed(one));
+                    }
+                }
+            }
+        }
+        if is_running {
+            let note = |note: &String| (survey.server.clone(), note.clone());
+            census.notes.extend(survey.notes.iter().map(note));
+        }
+    }
+    if instances.is_empty() {
         return Err(nothing("no instance has reported in the last 24 hours"));
     }
-    Ok(Content::Ghost(observed))
+    census.instances = instances.into_values().collect();
+    Ok(Content::Ghost(census))
 }
 
 fn dark(windows: &Windows, slot: Slot) -> Result<Content, NothingToSay> {
@@ -159,6 +191,28 @@ fn coverage(windows: &Windows, slot: Slot) -> Result<Content, NothingToSay> {
             reporting.silent_instances.insert(id, last_seen);
         }
     }
+    for one in windows
+        .surveys
+        .values()
+        .flat_map(|survey| &survey.instances)
+    {
+        let id = one.facts.instance.to_string();
+        if runs(millis(one.last_seen), slot) {
+            let seen = reporting.instances.entry(id).or_insert(Span {
+                first_seen: one.first_seen,
+                last_seen: one.last_seen,
+            });
+            seen.first_seen = seen.first_seen.min(one.first_seen);
+            seen.last_seen = seen.last_seen.max(one.last_seen);
+        } else {
+            let silent = reporting.silent_instances.entry(id);
+            let last_seen = silent.or_insert(one.last_seen);
+            *last_seen = one.last_seen.max(*last_seen);
+        }
+    }
+    reporting
+        .silent_instances
+        .retain(|id, _| !reporting.instances.contains_key(id));
     reporting.storage = windows
         .storage
         .iter()

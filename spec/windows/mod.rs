@@ -31,6 +31,7 @@ use crate::payload::build::Closed;
 use crate::provenance::{Origin, Quality};
 use crate::reading::{Quantity, Reading, Sample, Snapshot};
 use crate::slot::{Cadence, Slot};
+use crate::survey::{NOTES_MAX, Survey};
 use instance::Instance;
 use model::Models;
 use thermal::Thermal;
@@ -52,6 +53,9 @@ pub const STORAGE_UNITS_MAX: usize = 10_000;
 
 /// Most thermal sources of one agent.
 pub const THERMAL_SOURCES_MAX: usize = 1_000;
+
+/// Most monitoring servers of one agent.
+pub const SURVEYS_MAX: usize = 16;
 
 /// Most things of each kind in a baseline.
 pub const BASELINE_MAX: usize = 200_000;
@@ -83,6 +87,7 @@ pub struct Windows {
     thermal: BTreeMap<Subject, Thermal>,
     models: Models,
     storage: BTreeMap<Subject, (StorageScan, Option<AccessAnomaly>)>,
+    surveys: BTreeMap<Subject, Survey>,
     baseline: Option<(Baseline, Timestamp)>,
     origins: Origins,
     newest: Option<i64>,
@@ -99,7 +104,7 @@ pub struct Dirty {
     pub blocks: BTreeSet<i64>,
     /// Whether the carry has changed.
     pub carry: bool,
-    /// Whether a scan or the inventory has changed.
+    /// Whether a scan, a survey or the inventory has changed.
     pub statements: bool,
 }
 
@@ -250,7 +255,7 @@ impl Windows {
         carry::put(self, carry);
     }
 
-    /// The latest scans and the inventory: large where there is much of it, and rarely changed.
+    /// The latest scans, surveys and the inventory: large where there is much of it, and rarely changed.
     #[must_use]
     pub fn statements(&self) -> Statements {
         carry::take_statements(self)
@@ -281,10 +286,11 @@ impl Windows {
         units.filter_map(|(unit, (_, anomaly))| Some((unit, anomaly.as_ref()?)))
     }
 
-    /// How many instances are known.
+    /// How many instances are known; one that two sources report counts twice here.
     #[must_use]
     pub fn instances(&self) -> usize {
-        self.instances.len()
+        let surveyed = self.surveys.values().map(|survey| survey.instances.len());
+        self.instances.len() + surveyed.sum::<usize>()
     }
 
     /// The oldest bucket that is kept; older blocks need not be loaded.
@@ -327,6 +333,8 @@ impl Windows {
         self.thermal
             .retain(|_, source| source.keep(floor, newest.saturating_add(1)));
         self.models.keep(floor, newest.saturating_add(1));
+        self.surveys
+            .retain(|_, survey| millis(survey.as_of).div_euclid(BUCKET_MS) >= floor);
     }
 
     fn intern(&mut self, origin: &Origin) -> Option<u16> {
@@ -409,6 +417,7 @@ impl Windows {
                 }
             }
             Snapshot::Storage(scan) => return self.scan(scan),
+            Snapshot::Survey(survey) => return self.survey(survey),
             Snapshot::Thermal(facts) => {
                 let full = self.thermal.len() >= THERMAL_SOURCES_MAX;
                 if full && !self.thermal.contains_key(&facts.source) {
@@ -421,6 +430,27 @@ impl Windows {
             }
         }
         false
+    }
+
+    /// Takes a survey in, with as many of its instances as there is room for.
+    fn survey(&mut self, survey: &Survey) -> bool {
+        let before = self.surveys.get(&survey.server);
+        if before.is_none() && self.surveys.len() >= SURVEYS_MAX {
+            self.dropped.excess += count(survey.instances.len());
+            return false;
+        }
+        if before.is_some_and(|before| before == survey) {
+            return false;
+        }
+        let own = before.map_or(0, |before| before.instances.len());
+        let room = INSTANCES_MAX.saturating_sub(self.instances() - own);
+        let mut survey = survey.clone();
+        let excess = survey.instances.len().saturating_sub(room);
+        self.dropped.excess += count(excess);
+        survey.instances.truncate(room);
+        survey.notes.truncate(NOTES_MAX);
+        self.surveys.insert(survey.server.clone(), survey);
+        true
     }
 
     fn scan(&mut self, scan: &StorageScan) -> bool {
