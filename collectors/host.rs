@@ -4,10 +4,12 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use cms_spec::Subject;
 
 use crate::CollectError;
+use crate::web::Web;
 
 /// No file of /proc or /sys that we read is longer; a longer one is refused, not cut.
 pub const SMALL_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -25,18 +27,21 @@ pub struct Host {
     pub instance: Subject,
     /// The region or site unless a source says otherwise.
     pub region: String,
+    /// Makes clients of servers elsewhere.
+    pub web: Arc<dyn Web>,
 }
 
 impl Host {
     /// The machine we run on.
     #[must_use]
-    pub fn local(instance: Subject, region: String) -> Self {
+    pub fn local(instance: Subject, region: String, web: Arc<dyn Web>) -> Self {
         Self {
             proc: "/proc".into(),
             sys: "/sys".into(),
             dev: "/dev".into(),
             instance,
             region,
+            web,
         }
     }
 

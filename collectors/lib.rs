@@ -12,6 +12,8 @@ pub mod coverage;
 pub mod exposition;
 pub mod host;
 pub mod storage;
+mod virtual_devices;
+pub mod web;
 
 use std::fmt;
 use std::io;
@@ -95,6 +97,7 @@ impl fmt::Debug for Registration {
 /// Every collector that we ship, in the order in which `status` lists them.
 pub const ALL: &[Registration] = &[
     compute::host::REGISTRATION,
+    compute::prometheus::REGISTRATION,
     storage::filesystem::REGISTRATION,
     coverage::baseline::REGISTRATION,
 ];

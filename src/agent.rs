@@ -33,6 +33,7 @@ use crate::status::{self, PartState, Status, error_chain};
 use crate::store::{self, Sender, Store, StoreError};
 use crate::submit::{Submitting, Taken};
 use crate::transport::tls::TlsFiles;
+use crate::transport::web::Outbound;
 use crate::transport::{Transport, TransportError};
 use crate::watchdog::{self, Loop, Pulse};
 use crate::witness::{self, Witnessing};
@@ -408,7 +409,11 @@ impl Agent {
 
     fn host(&self) -> Result<Host, AgentError> {
         let instance = self.machine.instance(self.origin.company())?;
-        Ok(Host::local(instance, self.config.site.clone()))
+        Ok(Host::local(
+            instance,
+            self.config.site.clone(),
+            Arc::clone(&self.world.web),
+        ))
     }
 
     /// What `systemctl status` shows.
@@ -460,7 +465,11 @@ pub fn hostname() -> String {
 /// Never for a machine id that is text.
 pub fn local_host(config: &Config, clock: &Clock) -> Result<Host, AgentError> {
     let instance = Machine::local(&clock.boot_id()).instance(&config.company_id)?;
-    Ok(Host::local(instance, config.site.clone()))
+    Ok(Host::local(
+        instance,
+        config.site.clone(),
+        Arc::new(Outbound),
+    ))
 }
 
 /// The certificate files that the configuration names.

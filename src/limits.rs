@@ -26,6 +26,9 @@ pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a connection may take to be set up.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Redirects within one server that a collector's question follows: from `/metrics` to `/metrics/`, and one to spare.
+pub const REDIRECTS_MAX: usize = 2;
+
 /// The first pause after a failed attempt.
 pub const RETRY_FIRST: Duration = Duration::from_millis(500);
 

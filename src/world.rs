@@ -1,4 +1,4 @@
-//! What an agent meets outside of itself: the time, chance, the way to the dashboard, and where work is done.
+//! What an agent meets outside of itself: the time, chance, the ways to the dashboard and to sources, and where work is done.
 //!
 //! All of it is an argument of the agent, so that a simulation can bring its own and months of virtual time pass
 //! in seconds, the same each time. Nothing of it can be configured: the program always runs in
@@ -7,11 +7,14 @@
 use std::fmt;
 use std::sync::Arc;
 
+use cms_collectors::web::Web;
+
 use crate::blocking::Blocking;
 use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::config::Endpoint;
 use crate::transport::tls::TlsFiles;
+use crate::transport::web::Outbound;
 use crate::transport::{Transport, TransportError};
 
 /// Makes the way to a dashboard.
@@ -27,6 +30,8 @@ pub struct World {
     pub chance: Chance,
     /// How a dashboard is reached.
     pub connect: Connect,
+    /// How collectors reach servers.
+    pub web: Arc<dyn Web>,
     /// Where work is done that may block.
     pub blocking: Blocking,
 }
@@ -39,6 +44,7 @@ impl World {
             clock: Clock::system(),
             chance: Chance::system(),
             connect: Arc::new(Transport::new),
+            web: Arc::new(Outbound),
             blocking: Blocking::OnThreads,
         }
     }

@@ -5,7 +5,7 @@
 //! (`expected.err`) or both. A state holds `proc/`, `sys/` and whatever else the configuration
 //! names below `{case}`; files that a later state does not mention stay as they were. `steps.toml`
 //! in a state says what a tree of files cannot: what goes, what may not be read, when files were
-//! accessed, how long after the tick before. `CMS_BLESS=1` writes what came as what must come.
+//! accessed, how long after the tick before. Servers answer from `http/` in a state. `CMS_BLESS=1` writes what came as what must come.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -20,6 +20,9 @@ use jiff::{SignedDuration, Timestamp};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use serde::Deserialize;
+
+#[path = "network/files.rs"]
+mod web;
 
 type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -158,6 +161,7 @@ fn ticks(
         dev: root.join("dev"),
         instance: "host:testcase".parse()?,
         region: "test-1".to_owned(),
+        web: std::sync::Arc::new(web::Files::below(root)),
     };
     let mut at: Timestamp = START.parse()?;
     let mut collector: Option<Box<dyn Collector>> = None;

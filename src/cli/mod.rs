@@ -12,6 +12,7 @@ mod journal;
 mod logs;
 mod man;
 mod preview;
+mod probe;
 mod progress;
 mod run;
 mod status;
@@ -75,6 +76,8 @@ enum Command {
     Man(man::Man),
     /// Collect now and print the exact body that would be sent; nothing is sent or stored.
     Preview(preview::Preview),
+    /// Look at a source before it is configured, and suggest its configuration.
+    Probe(probe::Probe),
     /// Run the agent.
     Run(run::Run),
     /// Show what the running agent says about itself.
@@ -131,6 +134,7 @@ impl Cli {
             Command::Export(export) => export.run(config),
             Command::Man(man) => man.run(),
             Command::Preview(preview) => preview.run(config),
+            Command::Probe(probe) => probe.run(),
             Command::Run(run) => run.run(config, self.log_format),
             Command::Status(status) => status.run(config),
             Command::Verify(verify) => verify.run(),

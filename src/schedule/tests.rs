@@ -129,7 +129,11 @@ async fn sources_that_hang_or_panic_are_opened_again_and_the_others_do_not_notic
     let events = Events::new(store.clone(), &origin, clock.clone(), keys);
     let changes = Changes::new(events, store.clone(), clock.clone());
     let collecting = Collecting {
-        host: Host::local("host:a".parse().unwrap(), "site".to_owned()),
+        host: Host::local(
+            "host:a".parse().unwrap(),
+            "site".to_owned(),
+            Arc::new(cms_collectors::web::Offline),
+        ),
         store,
         status: status.clone(),
         metrics: Metrics::new(),

@@ -6,6 +6,7 @@
 
 mod receipts;
 pub mod tls;
+pub mod web;
 mod wire;
 
 pub use receipts::HeadAnswer;
@@ -91,6 +92,7 @@ impl Transport {
         let client = tls::secure(Client::builder(), files)?
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
+            .gzip(false)
             .timeout(ATTEMPT_TIMEOUT)
             .connect_timeout(CONNECT_TIMEOUT)
             .user_agent(concat!("cms-telemetry-agent/", env!("CARGO_PKG_VERSION")))

@@ -1,6 +1,7 @@
-//! The agent's TLS: version 1.3, verified, nothing else. The only file that names rustls.
+//! The agent's TLS, verified. The only file that names rustls.
 //!
-//! There is no option that turns verification off. A site with its own authority names it in
+//! What is submitted travels over version 1.3 and nothing else. A source on the site may be a controller that knows
+//! no more than 1.2, which its table then has to say. There is no option that turns verification off. A site with its own authority names it in
 //! `dashboard.ca_file`; then only that authority is trusted, not the system's.
 
 use std::fs;
@@ -8,9 +9,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use cms_collectors::web::{Tls, TlsVersion};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
 /// Largest certificate or key file; a system bundle of roots has 250 KB.
 const PEM_BYTES_MAX: u64 = 1024 * 1024;
@@ -32,18 +34,40 @@ pub fn secure(
     client: reqwest::ClientBuilder,
     files: &TlsFiles,
 ) -> Result<reqwest::ClientBuilder, TlsError> {
-    Ok(client
-        .tls_backend_preconfigured(client_config(files)?)
-        .https_only(true))
+    let mut config = client_config(files, &[&rustls::version::TLS13])?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(client.tls_backend_preconfigured(config).https_only(true))
 }
 
-fn client_config(files: &TlsFiles) -> Result<ClientConfig, TlsError> {
+/// Verifies every TLS connection of a collector's HTTP client as the source's table says.
+///
+/// # Errors
+/// As [`secure`].
+pub fn verify(
+    client: reqwest::ClientBuilder,
+    tls: &Tls,
+) -> Result<reqwest::ClientBuilder, TlsError> {
+    let files = TlsFiles {
+        ca_file: tls.ca_file.clone(),
+        client_certificate: tls.client_certificate.clone(),
+    };
+    let versions: &[&'static SupportedProtocolVersion] = match tls.min_version {
+        TlsVersion::V12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
+        TlsVersion::V13 => &[&rustls::version::TLS13],
+    };
+    Ok(client.tls_backend_preconfigured(client_config(&files, versions)?))
+}
+
+fn client_config(
+    files: &TlsFiles,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
+        .with_protocol_versions(versions)
         .map_err(TlsError::Build)?
         .with_root_certificates(roots(files.ca_file.as_deref())?);
-    let mut config = match &files.client_certificate {
+    Ok(match &files.client_certificate {
         None => builder.with_no_client_auth(),
         Some((certificate_file, key_file)) => builder
             .with_client_auth_cert(certificates(certificate_file)?, private_key(key_file)?)
@@ -51,9 +75,7 @@ fn client_config(files: &TlsFiles) -> Result<ClientConfig, TlsError> {
                 path: certificate_file.clone(),
                 source,
             })?,
-    };
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+    })
 }
 
 fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
@@ -134,7 +156,7 @@ pub enum TlsError {
     },
     /// No trust anchors.
     #[error(
-        "this system has no root certificates: install the package ca-certificates or set dashboard.ca_file"
+        "this system has no root certificates: install the package ca-certificates or set ca_file"
     )]
     NoSystemRoots,
     /// The file holds something else.

@@ -5,6 +5,7 @@ use std::path::Path;
 use cms_spec::units::Bytes;
 
 use crate::CollectError;
+use crate::virtual_devices::is_virtual_interface;
 
 /// One interface's bytes received and sent since it came up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,31 +13,6 @@ struct Interface<'a> {
     name: &'a str,
     bytes: Bytes,
 }
-
-/// Names of interfaces whose traffic also passes another one, or never leaves the machine.
-const VIRTUAL_PREFIXES: [&str; 21] = [
-    "bond",
-    "br-",
-    "cali",
-    "cilium",
-    "cni",
-    "docker",
-    "dummy",
-    "flannel",
-    "ifb",
-    "kube",
-    "lo",
-    "lxc",
-    "nodelocaldns",
-    "ovs",
-    "podman",
-    "tap",
-    "team",
-    "tun",
-    "veth",
-    "virbr",
-    "wg",
-];
 
 /// Adds up the interfaces in the text of `/proc/net/dev` that stand for hardware; nothing when
 /// there are none.
@@ -66,7 +42,7 @@ pub(super) fn parse(
         if any_device {
             has_device(i.name) && !is_companion(i.name)
         } else {
-            !is_virtual_name(i.name) && !has_master(i.name)
+            !is_virtual_interface(i.name) && !has_master(i.name)
         }
     };
     let mut counted = interfaces.iter().filter(counted).peekable();
@@ -87,11 +63,6 @@ fn parse_line(line: &str) -> Option<Interface<'_>> {
         name: name.trim(),
         bytes: Bytes(received.checked_add(sent)?),
     })
-}
-
-fn is_virtual_name(name: &str) -> bool {
-    // A dot marks a VLAN on the interface before it.
-    name.contains('.') || VIRTUAL_PREFIXES.iter().any(|p| name.starts_with(p))
 }
 
 #[cfg(test)]

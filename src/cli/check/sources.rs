@@ -136,7 +136,9 @@ mod tests {
     async fn findings(sources: &str) -> Vec<Finding> {
         let folder = tempfile::tempdir().unwrap();
         let config = config(folder.path(), sources);
-        let host = Host::local("host:0000000000000000".parse().unwrap(), "host".to_owned());
+        let web = Arc::new(cms_collectors::web::Offline);
+        let id = "host:0000000000000000".parse().unwrap();
+        let host = Host::local(id, "host".to_owned(), web);
         let mut report = Report::new(true);
         look(&config, &host, &Clock::system(), &mut report).await;
         report.findings

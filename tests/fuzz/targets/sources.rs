@@ -92,6 +92,7 @@ fn ticks(settings: &dyn Settings, root: &Path) {
         dev: root.join("dev"),
         instance: "host:fuzz".parse().expect("a name"),
         region: "test-1".to_owned(),
+        web: std::sync::Arc::new(cms_collectors::web::Offline),
     };
     let Ok(mut collector) = settings.open(&host) else {
         return;

@@ -1,0 +1,131 @@
+//! `probe`: looks at a source before it is configured, says what it has, and suggests the table for it.
+//!
+//! Reads nothing but the source and writes nothing: the suggestion is printed, and a person decides.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use cms_collectors::compute::prometheus::probe::{Suggestion, look};
+use cms_collectors::web::{Address, Login, SecretPlace, Site, Tls, TlsVersion, Web};
+
+use super::progress::Progress;
+use super::{CliError, ExitStatus, print, run};
+use crate::clock::Clock;
+use crate::transport::web::Outbound;
+
+/// Looks at a source and suggests its configuration.
+#[derive(Debug, Args)]
+pub(super) struct Probe {
+    #[command(subcommand)]
+    kind: Kind,
+}
+
+#[derive(Debug, Subcommand)]
+enum Kind {
+    /// A server with the query API of Prometheus, or the page of a node_exporter or windows_exporter.
+    Prometheus(Prometheus),
+}
+
+#[derive(Debug, Args)]
+struct Prometheus {
+    /// For example http://127.0.0.1:9090 or http://10.0.0.7:9100/metrics.
+    url: Address,
+
+    #[command(flatten)]
+    access: Access,
+}
+
+/// How a server is verified, and how we log in there.
+#[derive(Debug, Args)]
+struct Access {
+    /// Authorities (PEM) to trust instead of the system's.
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+
+    /// The client certificate (PEM) that the server asks for.
+    #[arg(long, value_name = "FILE", requires = "client_key_file")]
+    client_cert_file: Option<PathBuf>,
+
+    /// Its private key.
+    #[arg(long, value_name = "FILE", requires = "client_cert_file")]
+    client_key_file: Option<PathBuf>,
+
+    /// Also TLS 1.2, for devices that cannot do better.
+    #[arg(long)]
+    tls12: bool,
+
+    /// A file with the token to log in with.
+    #[arg(long, value_name = "FILE", conflicts_with = "user")]
+    bearer_token_file: Option<PathBuf>,
+
+    /// The user to log in as.
+    #[arg(long, requires = "password_file")]
+    user: Option<String>,
+
+    /// A file with that user's password.
+    #[arg(long, value_name = "FILE", requires = "user")]
+    password_file: Option<PathBuf>,
+}
+
+impl Probe {
+    pub(super) fn run(self) -> Result<ExitStatus, CliError> {
+        let suggestion = match self.kind {
+            Kind::Prometheus(prometheus) => prometheus.look()?,
+        };
+        for line in &suggestion.found {
+            print(&format!("# {line}\n"));
+        }
+        print("\n");
+        print(&suggestion.toml);
+        Ok(ExitStatus::Ok)
+    }
+}
+
+impl Prometheus {
+    fn look(self) -> Result<Suggestion, CliError> {
+        let asked = self.url.to_string();
+        let site = self.access.site(self.url)?;
+        let web: Arc<dyn Web> = Arc::new(Outbound);
+        let now = Clock::system().now();
+        let looking = async {
+            let asking = look(web.as_ref(), &site, now);
+            Progress::during(&format!("asking {asked}"), asking).await
+        };
+        run::runtime()?
+            .block_on(looking)
+            .map_err(|error| CliError::Failed {
+                status: ExitStatus::Problem,
+                chain: crate::status::error_chain(&error),
+                hint: None,
+            })
+    }
+}
+
+impl Access {
+    fn site(self, address: Address) -> Result<Site, CliError> {
+        let tls = Tls {
+            ca_file: self.ca_file,
+            client_certificate: self.client_cert_file.zip(self.client_key_file),
+            min_version: if self.tls12 {
+                TlsVersion::V12
+            } else {
+                TlsVersion::V13
+            },
+        };
+        let basic = self.user.zip(self.password_file);
+        let login = match (self.bearer_token_file, basic) {
+            (Some(file), _) => Some(Login::Bearer(SecretPlace::File(file))),
+            (None, Some((user, file))) => Some(Login::Basic {
+                user,
+                password: SecretPlace::File(file),
+            }),
+            (None, None) => None,
+        };
+        Site::checked(address, tls, login).map_err(|chain| CliError::Failed {
+            status: ExitStatus::Usage,
+            chain,
+            hint: None,
+        })
+    }
+}

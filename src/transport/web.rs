@@ -1,0 +1,213 @@
+//! The clients that collectors ask servers with: exporters, monitoring servers, controllers, object stores.
+//!
+//! Promises: certificates are verified, by the authorities that the source names or by the system's; no proxy; no
+//! redirect to another place; every answer is bounded in time and size, compressed or not; a secret is read for each
+//! question and forgotten after it. What is submitted does not go this way: that is TLS 1.3 without exception.
+
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use cms_collectors::CollectError;
+use cms_collectors::web::{
+    Answer, Login, OnPiece, REFUSAL_BYTES_MAX, Request, SecretPlace, Server, Site, Web, denied,
+    malformed, unreachable,
+};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::redirect::Policy;
+use reqwest::{Client, RequestBuilder, Response, Url};
+
+use super::tls;
+use crate::config::{Secret, SecretSource};
+use crate::limits::{CONNECT_TIMEOUT, REDIRECTS_MAX};
+
+/// Makes clients with connections of their own.
+#[derive(Clone, Copy, Debug)]
+pub struct Outbound;
+
+#[derive(Debug)]
+struct Outside {
+    client: Client,
+    site: Site,
+}
+
+impl Web for Outbound {
+    fn open(&self, site: &Site) -> Result<Arc<dyn Server>, CollectError> {
+        let url = site.address().to_string();
+        let secured = tls::verify(Client::builder(), site.tls())
+            .map_err(|error| denied(&url, "check the files of its `tls`", chained(&error)))?;
+        let client = secured
+            .redirect(Policy::custom(|attempt| {
+                let same =
+                    attempt.previous().last().map(Url::origin) == Some(attempt.url().origin());
+                if same && attempt.previous().len() <= REDIRECTS_MAX {
+                    attempt.follow()
+                } else {
+                    attempt.stop()
+                }
+            }))
+            .no_proxy()
+            .http1_only()
+            .gzip(true)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .user_agent(concat!("cms-telemetry-agent/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| unreachable(&url, innermost(&error)))?;
+        Ok(Arc::new(Outside {
+            client,
+            site: site.clone(),
+        }))
+    }
+}
+
+#[async_trait]
+impl Server for Outside {
+    async fn ask(
+        &self,
+        request: &Request<'_>,
+        on_piece: &mut OnPiece<'_>,
+    ) -> Result<Answer, CollectError> {
+        let url = self.site.address().url(request.path);
+        let failed = |error: reqwest::Error| self.explain(&url, request, &error);
+        let mut response = self.prepare(&url, request)?.send().await.map_err(failed)?;
+        let mut answer = Answer {
+            status: response.status().as_u16(),
+            headers: headers(&response),
+            refusal: Vec::new(),
+        };
+        let mut length = 0_u64;
+        while let Some(piece) = response.chunk().await.map_err(failed)? {
+            if !answer.is_good() {
+                let room = REFUSAL_BYTES_MAX - answer.refusal.len();
+                answer.refusal.extend(piece.iter().take(room));
+                if answer.refusal.len() == REFUSAL_BYTES_MAX {
+                    break;
+                }
+                continue;
+            }
+            length += piece.len() as u64;
+            if length > request.answer_bytes_max {
+                return Err(malformed(
+                    &url,
+                    &format!(
+                        "it is longer than {} bytes: ask it for less, or check what answers there",
+                        request.answer_bytes_max
+                    ),
+                ));
+            }
+            on_piece(&piece)?;
+        }
+        Ok(answer)
+    }
+}
+
+impl Outside {
+    fn prepare(&self, url: &str, request: &Request<'_>) -> Result<RequestBuilder, CollectError> {
+        let mut prepared = match request.body {
+            None => self.client.get(url),
+            Some(body) => self
+                .client
+                .post(url)
+                .header(CONTENT_TYPE, body.content_type)
+                .body(body.bytes.to_vec()),
+        };
+        for (name, value) in request.headers {
+            prepared = prepared.header(*name, *value);
+        }
+        prepared = match self.site.login() {
+            None => prepared,
+            Some(Login::Bearer(place)) => {
+                let secret = read(place)?;
+                let mut value = HeaderValue::try_from(format!("Bearer {}", secret.expose()))
+                    .map_err(|_| {
+                        let why = "it has characters that a header cannot have";
+                        denied(
+                            &place.to_string(),
+                            "write the token alone",
+                            io::Error::other(why),
+                        )
+                    })?;
+                value.set_sensitive(true);
+                prepared.header(AUTHORIZATION, value)
+            }
+            Some(Login::Basic { user, password }) => {
+                prepared.basic_auth(user, Some(read(password)?.expose()))
+            }
+        };
+        Ok(prepared.timeout(request.within))
+    }
+
+    fn explain(&self, url: &str, request: &Request<'_>, error: &reqwest::Error) -> CollectError {
+        if error.is_timeout() {
+            return CollectError::Timeout {
+                what: url.to_owned(),
+                after: request.within,
+            };
+        }
+        let found = innermost(error);
+        if error.is_body() || error.is_decode() {
+            return malformed(url, &format!("the answer ends before its end: {found}"));
+        }
+        let is_untrusted = ["UnknownIssuer", "BadSignature", "CaUsedAsEndEntity"];
+        let hint = if is_untrusted.iter().any(|kind| found.contains(kind)) {
+            "the authority of its certificate is not trusted: name it in tls.ca_file"
+        } else if found.contains("not valid for name") {
+            "its certificate is for another name: use that name in the address"
+        } else if found.contains("ProtocolVersion") || found.contains("SupportedVersions") {
+            "it speaks no TLS 1.3: set tls.min_version = \"1.2\" if it cannot do better"
+        } else if found.contains("InvalidContentType") || found.contains("corrupt message") {
+            "it seems to speak no TLS: the address may have to begin with http://"
+        } else if found.contains("CertificateRequired") {
+            "it asks for a client certificate: give tls.client_cert_file and tls.client_key_file"
+        } else if error.is_connect() {
+            "is it running there, and may this host reach it?"
+        } else {
+            "the agent asks again at the next tick"
+        };
+        unreachable(url, format!("{found}; {hint}"))
+    }
+}
+
+fn headers(response: &Response) -> Vec<(String, String)> {
+    let pairs = response.headers().iter();
+    pairs
+        .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
+        .collect()
+}
+
+fn read(place: &SecretPlace) -> Result<Secret, CollectError> {
+    let source = match place {
+        SecretPlace::Credential(name) => SecretSource::Credential(name.clone()),
+        SecretPlace::Env(name) => SecretSource::Env(name.clone()),
+        SecretPlace::File(path) => SecretSource::File(path.clone()),
+    };
+    source
+        .read()
+        .map_err(|error| denied(&place.to_string(), &error.hint(), chained(&error)))
+}
+
+/// The cause at the end of the chain: what comes before it only repeats the address.
+fn innermost(error: &dyn Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+/// The whole chain as one error.
+fn chained(error: &dyn Error) -> io::Error {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    io::Error::other(text)
+}
+
+#[cfg(test)]
+#[path = "tests/web.rs"]
+mod tests;
