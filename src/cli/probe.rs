@@ -77,7 +77,7 @@ impl Probe {
             print(&format!("# {line}\n"));
         }
         print("\n");
-        print(&suggestion.toml);
+        print(&suggestion.table);
         Ok(ExitStatus::Ok)
     }
 }

@@ -23,8 +23,8 @@ const JOBS_MAX: usize = 50;
 pub struct Suggestion {
     /// One line for each thing that was found.
     pub found: Vec<String>,
-    /// The table.
-    pub toml: String,
+    /// The table for the configuration.
+    pub table: String,
 }
 
 /// Asks whether there is a monitoring server or an exporter.
@@ -72,25 +72,25 @@ async fn server(web: &dyn Web, site: &Site, at: Timestamp) -> Result<Suggestion,
     if names.is_empty() {
         found.push("a query API, but no machine of node_exporter or windows_exporter".to_owned());
     }
-    let mut toml = format!(
+    let mut table = format!(
         "[[compute.prometheus]]\nurl = {:?}\n",
         site.address().to_string()
     );
     match names.as_slice() {
         [] => {}
-        [_] => toml.push_str("# every machine that it watches is reported\n"),
+        [_] => table.push_str("# every machine that it watches is reported\n"),
         _ => {
             let jobs: Vec<String> = names.iter().map(|job| format!("{job:?}")).collect();
-            let _ = writeln!(toml, "# jobs found: {}", jobs.join(", "));
-            toml.push_str(
+            let _ = writeln!(table, "# jobs found: {}", jobs.join(", "));
+            table.push_str(
                 "# select = 'job=\"JOB\"'         # to report the machines of one job only\n",
             );
         }
     }
-    toml.push_str(
+    table.push_str(
         "interval = \"1h\"               # each survey reads 30 days of history on that server\n",
     );
-    Ok(Suggestion { found, toml })
+    Ok(Suggestion { found, table })
 }
 
 async fn exporter(web: &dyn Web, site: &Site, path: &str) -> Result<Suggestion, CollectError> {
@@ -141,9 +141,9 @@ async fn exporter(web: &dyn Web, site: &Site, path: &str) -> Result<Suggestion, 
         "power or energy",
     );
     found.extend(read.bad_lines_in_words());
-    let mut toml = format!("[[compute.prometheus]]\nkind = \"exporter\"\nurl = {url:?}\n");
+    let mut table = format!("[[compute.prometheus]]\nkind = \"exporter\"\nurl = {url:?}\n");
     if let Some(name) = page.nodename.as_deref().filter(|name| !name.is_empty()) {
-        let _ = writeln!(toml, "instance_id = {name:?}");
+        let _ = writeln!(table, "instance_id = {name:?}");
     }
-    Ok(Suggestion { found, toml })
+    Ok(Suggestion { found, table })
 }

@@ -60,6 +60,22 @@ fn answering(answer: &'static [u8]) -> SocketAddr {
     server(move |_, stream| drop(stream.write_all(answer)))
 }
 
+/// Answers at once, whatever is asked: a client that speaks TLS is no reader of HTTP.
+fn blurting(answer: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            drop(
+                stream
+                    .read(&mut [0; 4096])
+                    .and_then(|_| stream.write_all(answer)),
+            );
+        }
+    });
+    address
+}
+
 fn site(table: &str) -> Site {
     toml::from_str(table).unwrap()
 }
@@ -290,7 +306,7 @@ async fn certificates_are_verified_and_old_versions_must_be_allowed() {
             "certificate is for another name",
         ),
         (
-            answering(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+            blurting(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
             trusting,
             "http://",
         ),
