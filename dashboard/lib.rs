@@ -17,6 +17,7 @@ mod connections;
 mod cosigner;
 mod enrol;
 mod evaluate;
+pub mod evidence;
 mod ingest;
 pub mod key;
 mod page;

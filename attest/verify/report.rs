@@ -59,10 +59,16 @@ pub enum Check {
     Slots,
     /// The figures of every body can be true.
     Arithmetic,
+    /// Only where a dashboard verifies: its keys are the agent's.
+    Enrolled,
+    /// Only where a dashboard verifies: what it accepted is in the ledger as it was accepted.
+    Accepted,
+    /// Only where a dashboard verifies: the leaves lead to the heads that it cosigned last.
+    HeldHeads,
 }
 
 impl Check {
-    /// In the order of a report.
+    /// Those that need the bundle only, in the order of a report.
     pub const ALL: [Self; 15] = [
         Self::Lines,
         Self::End,
@@ -98,6 +104,9 @@ impl Check {
             Self::Clock => "time since boot never goes back",
             Self::Slots => "slots between first and last have their leaf",
             Self::Arithmetic => "figures add up and can be true",
+            Self::Enrolled => "the keys are those of the agent that enrolled",
+            Self::Accepted => "what was accepted is in the ledger as it was",
+            Self::HeldHeads => "leaves lead to the head that is held here",
         }
     }
 }
@@ -136,21 +145,26 @@ pub struct Report {
     pub remarks_dropped: u64,
 }
 
-impl Default for Report {
-    fn default() -> Self {
-        let finding = |check| Finding {
+impl Finding {
+    const fn none(check: Check) -> Self {
+        Self {
             check,
             verdict: Verdict::Ok,
             held: 0,
             failed: 0,
             first: None,
-        };
+        }
+    }
+}
+
+impl Default for Report {
+    fn default() -> Self {
         Self {
             verdict: Verdict::Ok,
             period: None,
             last: None,
             keys: Vec::new(),
-            checks: Check::ALL.map(finding).to_vec(),
+            checks: Check::ALL.map(Finding::none).to_vec(),
             remarks: Vec::new(),
             remarks_dropped: 0,
         }
@@ -158,6 +172,22 @@ impl Default for Report {
 }
 
 impl Report {
+    /// What somebody found who knows more than the bundle says.
+    pub fn record(&mut self, check: Check, outcome: Result<(), (Verdict, String)>) {
+        if self.finding(check).is_none() {
+            self.checks.push(Finding::none(check));
+        }
+        match outcome {
+            Ok(()) => self.held(check),
+            Err((verdict, first)) => self.fail(check, verdict, first),
+        }
+    }
+
+    /// What a reader should know besides.
+    pub fn note(&mut self, text: &str) {
+        self.remark(text.to_owned());
+    }
+
     /// One more thing held.
     pub(super) fn held(&mut self, check: Check) {
         if let Some(finding) = self.finding(check) {

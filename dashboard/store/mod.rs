@@ -9,6 +9,7 @@ mod checkpoints;
 mod companies;
 mod cosigners;
 mod engine;
+mod evidence;
 mod keys;
 mod retention;
 mod schema;
@@ -34,6 +35,7 @@ pub use submissions::{Accepting, Current, NewSubmission, Packed, Row, Stored};
 pub(crate) use agents::move_agent;
 pub(crate) use companies::{add_company, companies, company, create_key, keys, revoke_key};
 pub(crate) use cosigners::{add_cosigner, cosigners, name_cosigners};
+pub(crate) use evidence::Records;
 
 /// Milliseconds since the epoch: how the database holds times.
 fn ms(at: Timestamp) -> i64 {

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use cms_attest::AgentId;
+use cms_dashboard::evidence::{self, EvidenceError};
 use cms_dashboard::key::Mode;
 use cms_dashboard::{Config, Server, admin};
 use cms_spec::CompanyId;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{CliError, ExitStatus, LogFormat, logs, print};
+use super::{CliError, ExitStatus, LogFormat, logs, print, verify};
 use crate::clock::Clock;
 use crate::config::Log;
 
@@ -44,6 +45,15 @@ enum DashboardCommand {
     Key(KeyCommand),
     /// Run the dashboard until SIGTERM or SIGINT.
     Run,
+    /// Check an evidence bundle, and compare it with what this dashboard holds. Ends as `verify` does.
+    Verify {
+        /// The bundle that `export` wrote.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Print one JSON object instead of text.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -128,6 +138,20 @@ impl Dashboard {
             DashboardCommand::Cosigner(command) => cosigner(&config, &command),
             DashboardCommand::Key(command) => key(&config, command),
             DashboardCommand::Run => serve(&config, asked),
+            DashboardCommand::Verify { file, json } => {
+                let report = evidence::examine(&config.store, &file).map_err(|error| {
+                    let status = match &error {
+                        EvidenceError::ReadFile { .. } => ExitStatus::Usage,
+                        _ => ExitStatus::Problem,
+                    };
+                    CliError::Failed {
+                        status,
+                        chain: crate::status::error_chain(&error),
+                        hint: None,
+                    }
+                })?;
+                verify::show(&report, json)
+            }
         }
     }
 }

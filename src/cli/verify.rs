@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use cms_attest::checkpoint::CosignerKey;
 use cms_attest::policy::{POLICY_BYTES_MAX, Policy};
-use cms_attest::verify::{Trust, Verdict, verify};
+use cms_attest::verify::{Report, Trust, Verdict, verify};
 
 use super::{CliError, ExitStatus, print};
 use crate::status::error_chain;
@@ -46,20 +46,25 @@ impl Verify {
             policy: self.policy.as_deref().map(read_policy).transpose()?,
         };
         let report = verify(&mut input, &trust).map_err(|error| unreadable(&error))?;
-        if self.json {
-            let mut text =
-                serde_json::to_string_pretty(&report).map_err(|error| CliError::failed(&error))?;
-            text.push('\n');
-            print(&text);
-        } else {
-            print(&report.to_string());
-        }
-        Ok(match report.verdict {
-            Verdict::Incomplete => ExitStatus::Incomplete,
-            Verdict::Ok => ExitStatus::Ok,
-            Verdict::Tampered => ExitStatus::Problem,
-        })
+        show(&report, self.json)
     }
+}
+
+/// Prints a report, and ends with what it found.
+pub(super) fn show(report: &Report, json: bool) -> Result<ExitStatus, CliError> {
+    if json {
+        let mut text =
+            serde_json::to_string_pretty(report).map_err(|error| CliError::failed(&error))?;
+        text.push('\n');
+        print(&text);
+    } else {
+        print(&report.to_string());
+    }
+    Ok(match report.verdict {
+        Verdict::Incomplete => ExitStatus::Incomplete,
+        Verdict::Ok => ExitStatus::Ok,
+        Verdict::Tampered => ExitStatus::Problem,
+    })
 }
 
 fn read_policy(path: &Path) -> Result<Policy, CliError> {

@@ -95,6 +95,69 @@ fn a_bundle_of_a_running_agent_verifies_and_a_changed_one_does_not() {
 }
 
 #[test]
+fn the_dashboard_compares_a_bundle_with_what_it_holds() {
+    let site = Site::new();
+    let dashboard = site.start_dashboard();
+    let agent_process = site.start_agent();
+    wait_until("everything to be receipted", || {
+        let outbox = site.outbox();
+        outbox.len() >= 3 && outbox.values().all(|state| state == "receipted")
+    });
+    assert_eq!(agent_process.stop(), 0);
+    let file = site.path("evidence.jsonl");
+    assert_eq!(export(&site, EVER, &file).status.code(), Some(0));
+    let own = || {
+        let config = site.path("dashboard.toml");
+        let arguments = ["dashboard", "--dashboard-config", config.to_str().unwrap()];
+        let output = agent(&[&arguments[..], &["verify", file.to_str().unwrap()]].concat());
+        (output.status.code(), text(&output.stdout))
+    };
+    let failed = |report: &str, words: &str| {
+        let mut lines = report.lines();
+        lines.any(|line| line.starts_with("FAIL") && line.contains(words))
+    };
+    let (status, report) = own();
+    for words in [
+        "those of the agent",
+        "in the ledger as it was",
+        "that is held here",
+    ] {
+        let line = report.lines().find(|line| line.contains(words));
+        assert!(line.is_some_and(|line| line.starts_with("ok")), "{report}");
+    }
+    assert_ne!(status, Some(1), "{report}");
+    assert_eq!(dashboard.stop(), 0);
+
+    // What it accepted, and what the ledger says of it, are not the same any more.
+    let database = site.path("dashboard/dashboard.sqlite");
+    let change = |sql: &str| {
+        let connection = rusqlite::Connection::open(&database).unwrap();
+        connection.execute_batch(sql).unwrap();
+    };
+    change(
+        "CREATE TABLE kept AS SELECT * FROM submission; UPDATE submission SET digest = zeroblob(32) WHERE seq = 2",
+    );
+    let (status, report) = own();
+    assert_eq!(status, Some(1), "{report}");
+    assert!(failed(&report, "vouches for other bytes"), "{report}");
+    change(
+        "DELETE FROM submission; INSERT INTO submission SELECT * FROM kept; UPDATE submission SET idx = idx + 10000 WHERE seq = 2",
+    );
+    let (status, report) = own();
+    assert_eq!(status, Some(2), "{report}");
+    assert!(failed(&report, "is not in the bundle"), "{report}");
+    assert!(report.contains("never accepted here"), "{report}");
+    change("UPDATE checkpoint SET root = zeroblob(32); UPDATE agent SET log_key = zeroblob(32)");
+    let (status, report) = own();
+    assert_eq!(status, Some(1), "{report}");
+    assert!(
+        failed(&report, "another head than was cosigned here"),
+        "{report}"
+    );
+    assert!(failed(&report, "was never one of agent"), "{report}");
+}
+
+#[test]
 fn what_nobody_countersigned_is_no_evidence_yet() {
     let site = Site::new();
     let agent_process = site.start_agent();
