@@ -30,6 +30,28 @@ impl<const MIN: u64, const MAX: u64> Every<MIN, MAX> {
     }
 }
 
+/// A whole number from `MIN` to `MAX`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Between<const MIN: u32, const MAX: u32>(u32);
+
+impl<const MIN: u32, const MAX: u32> Between<MIN, MAX> {
+    /// The number.
+    pub(crate) const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Between<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = i64::deserialize(deserializer)?;
+        u32::try_from(number)
+            .ok()
+            .filter(|number| (MIN..=MAX).contains(number))
+            .map(Self)
+            .ok_or_else(|| D::Error::custom(format_args!("{number} is not within {MIN} to {MAX}")))
+    }
+}
+
 fn friendly(seconds: u64) -> impl fmt::Display {
     let span = SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX));
     format!("{span:#}")

@@ -41,6 +41,21 @@ pub trait Collector: Send {
     fn progress(&self) -> Option<String> {
         None
     }
+
+    /// What `status` lists about the source besides, one line each.
+    fn details(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What the source wants back after a restart; nothing when it has nothing to go on from. It is kept
+    /// from time to time, so that it may be older than the last tick.
+    fn checkpoint(&self) -> Option<String> {
+        None
+    }
+
+    /// Takes back what the source said before a restart, before its first tick. What makes no sense is
+    /// ignored.
+    fn resume(&mut self, _checkpoint: &str) {}
 }
 
 /// The checked configuration of one source; it can be opened again after a failure.

@@ -10,6 +10,9 @@ use crate::units::{Bytes, Fixed};
 /// An object is dark when it was last accessed more than this many days ago.
 pub const DARK_AFTER_DAYS: i64 = 180;
 
+/// Ages at which objects change their class of the histogram, in days; the third is the border of darkness.
+pub const AGE_LIMITS_DAYS: [i64; 6] = [30, 90, DARK_AFTER_DAYS, 365, 730, 1825];
+
 /// A larger share of dark bytes than this, in percent, that turns active between two scans is an anomaly.
 pub const TURNED_ACTIVE_PERCENT_MAX: u32 = 20;
 
@@ -42,6 +45,60 @@ pub struct StorageScan {
     pub dark: Tally,
     /// Directories and objects that could not be read.
     pub unreadable: u64,
+    /// How old the objects are; empty in a scan that was made before there was a histogram.
+    #[serde(default, skip_serializing_if = "Ages::is_empty")]
+    pub ages: Ages,
+}
+
+/// Objects by the age of their last access: younger than each of [`AGE_LIMITS_DAYS`], and older than all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Ages([Age; AGE_LIMITS_DAYS.len() + 1]);
+
+/// The objects of one age.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Age {
+    /// Allocated bytes, hard links counted once.
+    pub bytes: Bytes,
+    /// How many.
+    pub objects: u64,
+}
+
+impl Ages {
+    /// Adds objects that are older than `limits` of the limits.
+    pub fn add(&mut self, limits: usize, bytes: Bytes, objects: u64) {
+        if let Some(age) = self.0.get_mut(limits) {
+            age.bytes += bytes;
+            age.objects += objects;
+        }
+    }
+
+    /// Adds the objects of another part of the unit.
+    pub fn merge(&mut self, other: &Self) {
+        for (limits, age) in other.0.iter().enumerate() {
+            self.add(limits, age.bytes, age.objects);
+        }
+    }
+
+    /// Each age in words with its objects, the youngest first.
+    pub fn rows(&self) -> impl Iterator<Item = (&'static str, Age)> {
+        const WORDS: [&str; AGE_LIMITS_DAYS.len() + 1] = [
+            "up to 30 days",
+            "30 to 90 days",
+            "90 to 180 days",
+            "180 days to 1 year",
+            "1 to 2 years",
+            "2 to 5 years",
+            "over 5 years",
+        ];
+        WORDS.into_iter().zip(self.0)
+    }
+
+    /// Whether there are no objects.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|age| age.objects == 0)
+    }
 }
 
 /// The objects of one class.

@@ -143,3 +143,9 @@ pub const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(120);
 /// Between two questions for the heirs of the dashboard's key: one that it will not explain is no reason to ask at
 /// each receipt.
 pub const SUCCESSORS_ASKED_AFTER: Duration = Duration::from_secs(60 * 60);
+
+/// How often a source is asked what it wants back after a restart: what it has done since is done again.
+pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
+
+/// Longest checkpoint of a source; a longer one is not kept, and the source begins anew after a restart.
+pub const CHECKPOINT_BYTES_MAX: usize = 4 * 1024 * 1024;

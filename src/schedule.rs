@@ -24,7 +24,8 @@ use crate::blocking::Blocking;
 use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::limits::{
-    QUIET_TICKS, REOPEN_CEILING, REOPEN_FIRST, SECOND_TICK, SUPERVISE_EVERY, THREADS_OF_A_SOURCE,
+    CHECKPOINT_BYTES_MAX, CHECKPOINT_EVERY, QUIET_TICKS, REOPEN_CEILING, REOPEN_FIRST, SECOND_TICK,
+    SUPERVISE_EVERY, THREADS_OF_A_SOURCE,
 };
 use crate::metrics::{Metrics, Outcome};
 use crate::status::{PartState, Status, error_chain};
@@ -92,7 +93,16 @@ struct Ticked {
     collector: Box<dyn Collector>,
     readings: Readings,
     progress: Option<String>,
+    details: Vec<String>,
+    checkpoint: Option<String>,
     result: Result<(), CollectError>,
+}
+
+/// What a source wants back after a restart, and when it was asked last.
+#[derive(Default)]
+struct Keeping {
+    asked_at: Option<Instant>,
+    kept: Option<String>,
 }
 
 /// Collects from all sources until the future is dropped.
@@ -156,7 +166,8 @@ async fn collect_from(source: Source, collecting: Collecting, mut pace: Pace) {
     collecting.status.set(&name, PartState::Starting, None);
     loop {
         match open(&source, &collecting, &pace.threads).await {
-            Ok(Ok(collector)) => {
+            Ok(Ok(mut collector)) => {
+                give_back(&name, collector.as_mut(), &collecting.store).await;
                 let lost = tick_until_lost(&name, &source, collector, &collecting, &mut pace).await;
                 tracing::error!(source = %name, error = %error_chain(&lost), "source lost, it will be opened again");
                 collecting.changes.is(&name, State::Failing).await;
@@ -196,6 +207,45 @@ async fn excuse(name: &str, store: &Store) {
     }
 }
 
+/// Gives a source back what it wanted to find after a restart.
+async fn give_back(name: &str, collector: &mut dyn Collector, store: &Store) {
+    match store.checkpoint(name).await {
+        Ok(Some(checkpoint)) => collector.resume(&checkpoint),
+        Ok(None) => {}
+        Err(error) => {
+            tracing::warn!(source = %name, error = %error_chain(&error), "the source begins anew");
+        }
+    }
+}
+
+impl Keeping {
+    /// Whether it is time to ask again.
+    fn is_due(&mut self) -> bool {
+        let is_due = self
+            .asked_at
+            .is_none_or(|at| at.elapsed() >= CHECKPOINT_EVERY);
+        if is_due {
+            self.asked_at = Some(Instant::now());
+        }
+        is_due
+    }
+
+    /// Writes what a source wants back, when that has changed.
+    async fn keep(&mut self, name: &str, checkpoint: Option<String>, store: &Store) {
+        let Some(checkpoint) = checkpoint else { return };
+        if checkpoint.len() > CHECKPOINT_BYTES_MAX || self.kept.as_ref() == Some(&checkpoint) {
+            return;
+        }
+        match store.keep_checkpoint(name, checkpoint.clone()).await {
+            Ok(()) => self.kept = Some(checkpoint),
+            // The next one is as good; what the loss costs is only work done twice.
+            Err(error) => {
+                tracing::debug!(source = %name, error = %error_chain(&error), "a checkpoint is not kept");
+            }
+        }
+    }
+}
+
 /// Ticks a source at its interval until it hangs or panics.
 async fn tick_until_lost(
     name: &str,
@@ -209,11 +259,19 @@ async fn tick_until_lost(
     let mut failing = false;
     let mut unwritten = false;
     let mut first = true;
+    let mut keeping = Keeping::default();
     loop {
         let at = collecting.clock.now();
         let started = Instant::now();
-        let ticked = match tick(collector, at, deadline, &pace.threads, &collecting.blocking).await
-        {
+        let asks = keeping.is_due();
+        let ticking = tick(
+            collector,
+            (at, asks),
+            deadline,
+            &pace.threads,
+            &collecting.blocking,
+        );
+        let ticked = match ticking.await {
             Ok(ticked) => ticked,
             Err(lost) => {
                 collecting
@@ -223,6 +281,10 @@ async fn tick_until_lost(
             }
         };
         collector = ticked.collector;
+        keeping
+            .keep(name, ticked.checkpoint, &collecting.store)
+            .await;
+        collecting.status.describe(name, ticked.details);
         let quiet =
             ticked.result.is_ok() && ticked.readings.is_empty() && ticked.progress.is_none();
         match ticked.result {
@@ -292,10 +354,10 @@ async fn open(
     .await
 }
 
-/// Runs one tick.
+/// Runs one tick, and asks for a checkpoint with it where one is due.
 async fn tick(
     mut collector: Box<dyn Collector>,
-    at: Timestamp,
+    (at, asks): (Timestamp, bool),
     deadline: Duration,
     threads: &Arc<Semaphore>,
     blocking: &Blocking,
@@ -305,6 +367,8 @@ async fn tick(
         let result = collector.collect(at, &mut readings).await;
         Ticked {
             progress: collector.progress(),
+            details: collector.details(),
+            checkpoint: asks.then(|| collector.checkpoint()).flatten(),
             collector,
             readings,
             result,

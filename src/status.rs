@@ -80,6 +80,9 @@ pub struct Part {
     /// What it is doing, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// What else there is to know about it, one line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<String>,
 }
 
 /// Everything that `status` shows.
@@ -188,6 +191,15 @@ impl Status {
         self.change(name, state, error, None);
     }
 
+    /// Lists what else there is to know about a part.
+    pub fn describe(&self, name: &str, details: Vec<String>) {
+        self.with(|board, _| {
+            if let Some(part) = board.parts.get_mut(name) {
+                part.details = details;
+            }
+        });
+    }
+
     /// Forgets parts that a reload has removed.
     pub fn keep_only(&self, names: &[String]) {
         self.with(|board, _| {
@@ -254,6 +266,7 @@ impl Status {
                 errors: 0,
                 last_error: None,
                 detail: None,
+                details: Vec::new(),
             });
             if part.state != state {
                 part.state = state;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::v1::{InstanceClass, ThermalSource};
 use crate::coverage::{Assessment, GATE, Overdue};
-use crate::dark::{AccessAnomaly, AccessBasis, StorageScan};
+use crate::dark::{AccessAnomaly, AccessBasis, Ages, StorageScan};
 use crate::factors::EnergyFactors;
 use crate::provenance::{Confidence, Entry, Origin, Quality};
 use crate::units::Fixed;
@@ -265,6 +265,18 @@ pub(super) fn dark(units: &[(StorageScan, Option<AccessAnomaly>)]) -> Vec<Entry>
         entry.source = "filesystem".to_owned();
         entry.observed_at = newest;
         entry.rows = Some(count(of_basis().count())).filter(|n| *n != count(units.len()));
+        entries.push(entry);
+    }
+    let mut ages = Ages::default();
+    units.iter().for_each(|(scan, _)| ages.merge(&scan.ages));
+    if !ages.is_empty() {
+        let found = ages.rows().filter(|(_, age)| age.objects > 0);
+        let found =
+            found.map(|(age, sum)| format!("{age} {} objects {} bytes", sum.objects, sum.bytes.0));
+        let note = format!("ages: {}", found.collect::<Vec<_>>().join(", "));
+        let histogram = "storage_inventory[].days_since_access";
+        let mut entry = rule(histogram, "filesystem-scan/1", Quality::Measured, note);
+        entry.source = "filesystem".to_owned();
         entries.push(entry);
     }
     let unpriced = units

@@ -4,7 +4,7 @@
 mod tests {
     use cms_spec::coverage::{Baseline, Documented};
     use cms_spec::dark::{
-        AccessBasis, StorageScan, Tally, access_anomaly, recommended_action, rows,
+        AccessBasis, Ages, StorageScan, Tally, access_anomaly, recommended_action, rows,
     };
     use cms_spec::models::{Inference, LOG_ROWS_MAX};
     use cms_spec::payload::v1::{
@@ -42,6 +42,7 @@ mod tests {
             active,
             dark,
             unreadable: 0,
+            ages: Ages::default(),
         }
     }
 

@@ -188,6 +188,9 @@ fn part_line(part: &Part, now: Timestamp) -> String {
     if let (Some(error), false) = (&part.last_error, part.state == PartState::Ok) {
         let _written = write!(line, ", {} errors: {error}", part.errors);
     }
+    for detail in &part.details {
+        let _written = write!(line, "\n            {detail}");
+    }
     line
 }
 
@@ -225,13 +228,17 @@ mod tests {
             errors: 3,
             last_error: Some("may not read /proc/stat".to_owned()),
             detail: None,
+            details: vec!["a scan".to_owned()],
         };
         let now = Timestamp::from_second(90).unwrap();
         assert!(part_line(&part, now).contains("3 errors: may not read /proc/stat"));
         part.state = PartState::Ok;
         assert_eq!(
             part_line(&part, now),
-            format!("ok        {:<32} since 1m 30s", "compute/host")
+            format!(
+                "ok        {:<32} since 1m 30s\n            a scan",
+                "compute/host"
+            )
         );
     }
 }

@@ -1,5 +1,6 @@
 //! The small table `meta`: one sealed value for each key.
 
+use cms_attest::Digest;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::seal::{Record, Sealer};
@@ -23,6 +24,31 @@ impl Store {
         self.call(move |inner| set(&inner.connection, &inner.sealer, key, value.as_bytes()))
             .await
     }
+
+    /// Reads what a source wants back after a restart.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn checkpoint(&self, source: &str) -> Result<Option<String>, StoreError> {
+        let key = checkpoint_key(source);
+        self.call(move |inner| get_or_set_aside(&inner.connection, &inner.sealer, &key))
+            .await
+    }
+
+    /// Keeps what a source wants back after a restart.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn keep_checkpoint(&self, source: &str, text: String) -> Result<(), StoreError> {
+        let key = checkpoint_key(source);
+        self.call(move |inner| set(&inner.connection, &inner.sealer, &key, text.as_bytes()))
+            .await
+    }
+}
+
+/// The key of what a source wants back. Its name may say something about what it reads, so it is not told.
+fn checkpoint_key(source: &str) -> String {
+    format!("checkpoint {}", Digest::of(source.as_bytes()))
 }
 
 /// Reads a value. One that is damaged is told, and is there no more than one that was never written.

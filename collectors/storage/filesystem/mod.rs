@@ -2,38 +2,36 @@
 //!
 //! Owns: when a scan starts and when its result is told. Promises: a tick never waits for the disk,
 //! because the scan runs on a thread of its own; a finished scan is told once; a root that cannot
-//! be read is an error and never an empty unit. Refuses: file names and contents, which never leave
-//! the scan.
+//! be read is an error and never an empty unit; a scan that a restart cuts off goes on. Refuses: file
+//! names and contents, which never leave the scan, but for the first-level directories that are made units.
 
+mod history;
 mod links;
 mod mounts;
 mod pattern;
 mod settings;
 mod walk;
 
+use std::collections::BTreeMap;
 use std::io;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use cms_spec::Subject;
-use cms_spec::dark::StorageScan;
+use cms_spec::dark::{AccessBasis, StorageScan};
 use cms_spec::reading::{Readings, Snapshot};
 use cms_spec::units::Fixed;
 use jiff::{SignedDuration, Timestamp};
 
+use self::history::{Finished, History};
 use self::pattern::Pattern;
-use self::walk::{Order, Progress, Total, WalkError};
+use self::walk::{Budget, Counts, Order, Total, UnitTotal, Walk, WalkError};
 use crate::{CollectError, Collector, Host};
 
 pub use self::settings::REGISTRATION;
-
-/// Scans that may run at once in one process. A scan that hangs on a dead mount keeps its thread,
-/// and opening the source again must not add threads without end.
-const SCANS_MAX: usize = 64;
 
 /// A scan that has seen nothing new for this long hangs.
 const STALLED: SignedDuration = SignedDuration::from_mins(10);
@@ -45,8 +43,6 @@ const RETRY: SignedDuration = SignedDuration::from_mins(5);
 const HIDDEN: &str = "systemd hides it from this service; ProtectHome=read-only, PrivateTmp=no or the \
      like in a drop-in shows it";
 
-static SCANS: AtomicUsize = AtomicUsize::new(0);
-
 struct FilesystemCollector {
     root: PathBuf,
     unit: Subject,
@@ -56,8 +52,15 @@ struct FilesystemCollector {
     interval: SignedDuration,
     exclude: Arc<[Pattern]>,
     cross_mounts: bool,
+    is_split: bool,
+    threads: NonZero<usize>,
+    budget: Budget,
     mountinfo: PathBuf,
+    pressure: PathBuf,
     state: State,
+    history: History,
+    /// A scan that a restart cut off.
+    cut_off: Option<String>,
     /// Why the last scan that ended brought nothing.
     failure: Option<WalkError>,
 }
@@ -78,35 +81,13 @@ enum State {
 
 struct Scan {
     started: Timestamp,
-    progress: Arc<Progress>,
-    answer: Receiver<Result<Total, WalkError>>,
+    /// When its threads were started: later than `started` where it goes on after a restart.
+    begun: Timestamp,
+    walk: Walk,
     seen: u64,
     seen_at: Timestamp,
-}
-
-impl Drop for Scan {
-    fn drop(&mut self) {
-        self.progress.cancel();
-    }
-}
-
-/// Counts a running scan for as long as its thread lives.
-struct Running;
-
-impl Running {
-    fn start() -> Option<Self> {
-        let more = |running| (running < SCANS_MAX).then_some(running + 1);
-        SCANS
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
-            .ok()
-            .map(|_| Self)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        SCANS.fetch_sub(1, Ordering::Relaxed);
-    }
+    /// Where each filesystem was, and since when.
+    steps: BTreeMap<usize, (u64, Timestamp)>,
 }
 
 impl FilesystemCollector {
@@ -129,8 +110,14 @@ impl FilesystemCollector {
             interval: SignedDuration::try_from(interval).unwrap_or(SignedDuration::MAX),
             exclude: settings.exclude.clone().into(),
             cross_mounts: settings.cross_mounts,
+            is_split: settings.is_split(),
+            threads: settings.threads(),
+            budget: settings.budget(),
             mountinfo: host.proc("self/mountinfo"),
+            pressure: host.proc("pressure"),
             state: State::New,
+            history: History::default(),
+            cut_off: None,
             failure: None,
         }
     }
@@ -145,56 +132,114 @@ impl FilesystemCollector {
         }
     }
 
+    /// Starts a scan, or goes on with one that a restart cut off.
     fn start(&mut self, at: Timestamp) -> Result<(), CollectError> {
-        let refuse = |source| CollectError::Unreachable {
-            what: "another scan thread".to_owned(),
-            source,
-        };
-        let Some(running) = Running::start() else {
-            let why = "too many scans run already; some of them may hang on a dead mount";
-            return Err(refuse(io::Error::other(why)));
-        };
-        let progress = Arc::new(Progress::default());
+        let cut_off = self.cut_off.take();
+        let resumed = cut_off.and_then(|kept| walk::resume(&kept, &self.order_name(), at));
+        let (started, done) = resumed.map_or_else(
+            || (at, walk::Done::default()),
+            |kept| (kept.started, kept.done),
+        );
         let order = Order {
             root: self.root.clone(),
-            as_of: at,
+            as_of: started,
             exclude: Arc::clone(&self.exclude),
             cross_mounts: self.cross_mounts,
+            is_split: self.is_split,
+            threads: self.threads,
+            budget: self.budget,
             mountinfo: self.mountinfo.clone(),
-            progress: Arc::clone(&progress),
+            pressure: self.pressure.clone(),
+            done,
         };
-        let (answered, answer) = sync_channel(1);
-        let thread = std::thread::Builder::new().name("scan".to_owned());
-        let spawned = thread.spawn(move || {
-            let result = walk::walk(&order);
-            drop(running);
-            // Nobody listens when the collector was closed meanwhile.
-            answered.send(result).ok();
-        });
-        spawned.map_err(refuse)?;
+        let walk = Walk::start(order).map_err(|source| CollectError::Unreachable {
+            what: "another scan thread".to_owned(),
+            source,
+        })?;
         self.state = State::Scanning(Scan {
-            started: at,
-            progress,
-            answer,
+            started,
+            begun: at,
+            walk,
             seen: 0,
             seen_at: at,
+            steps: BTreeMap::new(),
         });
         Ok(())
     }
 
-    fn tell(&self, started: Timestamp, at: Timestamp, total: &Total) -> Snapshot {
-        Snapshot::Storage(StorageScan {
-            unit: self.unit.clone(),
+    /// What makes two scans the same one: a checkpoint of another is of no use.
+    fn order_name(&self) -> String {
+        format!(
+            "{} {:?} {} {}",
+            self.root.display(),
+            self.exclude,
+            self.cross_mounts,
+            self.is_split
+        )
+    }
+
+    /// Tells of a finished scan: the root, and each directory that is a unit of its own.
+    fn tell(
+        &mut self,
+        scan: (Timestamp, Timestamp),
+        at: Timestamp,
+        total: &Total,
+        out: &mut Readings,
+    ) {
+        let (started, begun) = scan;
+        let mut whole = Counts::default();
+        for unit in &total.units {
+            whole.merge(&unit.counts);
+        }
+        for (unit, counts) in self.units(total) {
+            let scan = self.scan_of(unit, &counts, total.basis, started, at);
+            out.snapshot(Snapshot::Storage(scan));
+        }
+        self.history.add(Finished {
+            started,
+            finished: at.max(started),
+            worked_ms: u64::try_from(at.duration_since(begun).as_millis()).unwrap_or_default(),
+            counts: whole,
+        });
+    }
+
+    /// The units by their names. Two directories whose names are one and the same in text are one unit.
+    fn units(&self, total: &Total) -> BTreeMap<Subject, Counts> {
+        let mut units: BTreeMap<Subject, Counts> = BTreeMap::new();
+        for UnitTotal { name, counts } in &total.units {
+            if name.is_none() && self.is_split && *counts == Counts::default() {
+                continue;
+            }
+            let unit = name
+                .as_ref()
+                .and_then(|name| history::unit_of(&self.unit, name))
+                .unwrap_or_else(|| self.unit.clone());
+            units.entry(unit).or_default().merge(counts);
+        }
+        units
+    }
+
+    fn scan_of(
+        &self,
+        unit: Subject,
+        counts: &Counts,
+        basis: AccessBasis,
+        started: Timestamp,
+        at: Timestamp,
+    ) -> StorageScan {
+        StorageScan {
+            unit,
             region: self.region.clone(),
             storage_class: self.storage_class.clone(),
             usd_per_gb_month: self.usd_per_gb_month,
             as_of: started,
             finished_at: at.max(started),
-            basis: total.basis,
-            active: total.active,
-            dark: total.dark,
-            unreadable: total.unreadable,
-        })
+            basis,
+            active: counts.active,
+            dark: counts.dark,
+            unreadable: counts.unreadable,
+            ages: counts.ages,
+        }
     }
 
     /// A root that failed goes on failing until a scan of it succeeds.
@@ -213,37 +258,56 @@ impl Collector for FilesystemCollector {
         let State::Scanning(scan) = &mut self.state else {
             return self.failure();
         };
-        let started = scan.started;
-        match scan.answer.try_recv() {
-            Ok(Ok(total)) => {
-                out.snapshot(self.tell(started, at, &total));
+        let (started, begun) = (scan.started, scan.begun);
+        match scan.walk.outcome() {
+            Some(Ok(total)) => {
+                self.tell((started, begun), at, &total, out);
+                // The next one is due an interval after this one was begun, also where it was cut off.
                 self.state = State::Idle { started };
                 self.failure = None;
                 Ok(())
             }
-            Ok(Err(failure)) => {
-                self.state = State::Failed { started };
+            Some(Err(failure)) => {
+                self.state = State::Failed { started: begun };
                 self.failure = Some(failure);
                 self.failure()
             }
-            Err(TryRecvError::Empty) => {
+            None => {
                 scan.watch(&self.root, at)?;
                 self.failure()
-            }
-            Err(TryRecvError::Disconnected) => {
-                self.state = State::Idle { started };
-                Err(CollectError::Vanished {
-                    what: format!("the scan of {}", self.root.display()),
-                })
             }
         }
     }
 
     fn progress(&self) -> Option<String> {
         match &self.state {
-            State::Scanning(scan) => Some(scan.progress.to_string()),
+            State::Scanning(scan) => Some(scan.walk.progress().to_string()),
             State::Failed { .. } | State::Idle { .. } | State::New => None,
         }
+    }
+
+    fn details(&self) -> Vec<String> {
+        self.history.lines()
+    }
+
+    fn checkpoint(&self) -> Option<String> {
+        let scan = match &self.state {
+            State::Scanning(scan) => scan.walk.checkpoint(&self.order_name()),
+            State::Failed { .. } | State::Idle { .. } | State::New => self.cut_off.clone(),
+        };
+        history::keep(&self.history, scan)
+    }
+
+    fn resume(&mut self, checkpoint: &str) {
+        let Some((history, cut_off)) = history::resume(checkpoint) else {
+            return;
+        };
+        if let Some(last) = history.last_started().filter(|_| cut_off.is_none()) {
+            // What was scanned before the restart need not be scanned again because of it.
+            self.state = State::Idle { started: last };
+        }
+        self.history = history;
+        self.cut_off = cut_off;
     }
 }
 
@@ -262,9 +326,26 @@ impl WalkError {
 }
 
 impl Scan {
-    /// Says so when the scan hangs.
+    /// Says so when the scan hangs. A filesystem below the root that hangs is left behind, when that is all
+    /// that is still missing.
     fn watch(&mut self, root: &std::path::Path, at: Timestamp) -> Result<(), CollectError> {
-        let seen = self.progress.seen();
+        let steps = self.walk.steps();
+        for &(lane, step) in &steps {
+            let (known, since) = self.steps.entry(lane).or_insert((step, at));
+            if *known != step {
+                (*known, *since) = (step, at);
+            }
+        }
+        let hangs = |lane: &usize| {
+            let since = self.steps.get(lane).map_or(at, |(_, since)| *since);
+            *lane > 0 && at.duration_since(since) >= STALLED
+        };
+        if steps.iter().all(|(lane, _)| hangs(lane)) {
+            for (lane, _) in &steps {
+                self.walk.abandon(*lane);
+            }
+        }
+        let seen = self.walk.progress().seen();
         if seen != self.seen {
             self.seen = seen;
             self.seen_at = at;
@@ -273,113 +354,11 @@ impl Scan {
             return Ok(());
         }
         Err(CollectError::Timeout {
-            what: format!("{} (after {})", root.display(), self.progress),
+            what: format!("{} (after {})", root.display(), self.walk.progress()),
             after: Duration::try_from(STALLED).unwrap_or_default(),
         })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    use std::task::{Context, Poll, Waker};
-
-    /// A tick of this collector never waits.
-    fn tick(
-        collector: &mut FilesystemCollector,
-        at: Timestamp,
-        out: &mut Readings,
-    ) -> Result<(), CollectError> {
-        let mut context = Context::from_waker(Waker::noop());
-        match collector.collect(at, out).as_mut().poll(&mut context) {
-            Poll::Ready(told) => told,
-            Poll::Pending => panic!("a tick waited"),
-        }
-    }
-
-    #[test]
-    fn a_root_that_failed_goes_on_failing_while_it_is_scanned_again() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut collector = FilesystemCollector {
-            root: directory.path().join("later"),
-            unit: "unit".parse().unwrap(),
-            region: "here".to_owned(),
-            storage_class: "standard".to_owned(),
-            usd_per_gb_month: None,
-            interval: SignedDuration::from_hours(1),
-            exclude: Arc::new([]),
-            cross_mounts: false,
-            mountinfo: "/proc/self/mountinfo".into(),
-            state: State::New,
-            failure: None,
-        };
-        let mut at: Timestamp = "2026-01-05T10:00:00Z".parse().unwrap();
-        let mut out = Readings::default();
-        while collector.failure.is_none() {
-            tick(&mut collector, at, &mut out).ok();
-        }
-        std::fs::create_dir(directory.path().join("later")).unwrap();
-        at += RETRY;
-        let mut ticks = 0;
-        while collector.failure.is_some() {
-            let told = tick(&mut collector, at, &mut out);
-            assert_eq!(told.is_err(), collector.failure.is_some());
-            ticks += 1;
-        }
-        assert!(
-            ticks >= 2,
-            "one tick starts the scan and another tells of it"
-        );
-        assert!(!out.is_empty());
-    }
-
-    #[test]
-    fn a_hidden_root_says_what_shows_it() {
-        let failure = WalkError {
-            what: "/home/alice".into(),
-            error: 2,
-            is_hidden: true,
-        };
-        let told = failure.told();
-        assert_eq!(told.class(), "denied");
-        let text = told.to_string();
-        assert!(
-            text.contains("/home/alice") && text.contains("ProtectHome=read-only"),
-            "{text}"
-        );
-        let failure = WalkError {
-            is_hidden: false,
-            ..failure
-        };
-        assert_eq!(failure.told().class(), "vanished");
-    }
-
-    #[test]
-    fn a_scan_that_hangs_says_so_and_ends_when_nobody_wants_it() {
-        let started: Timestamp = "2026-01-05T10:00:00Z".parse().unwrap();
-        let later = |minutes| started + SignedDuration::from_mins(minutes);
-        let progress = Arc::new(Progress::default());
-        let (_answered, answer) = sync_channel(1);
-        let mut scan = Scan {
-            started,
-            progress: Arc::clone(&progress),
-            answer,
-            seen: 0,
-            seen_at: started,
-        };
-        let root = std::path::Path::new("/srv");
-        assert!(scan.watch(root, later(9)).is_ok());
-        let stalled = scan.watch(root, later(10)).unwrap_err();
-        assert_eq!(stalled.class(), "timeout");
-        assert!(
-            stalled
-                .to_string()
-                .contains("/srv (after scanned 0 objects)")
-        );
-        progress.see();
-        assert!(scan.watch(root, later(19)).is_ok());
-        drop(scan);
-        assert!(progress.is_cancelled());
-    }
-}
+mod tests;

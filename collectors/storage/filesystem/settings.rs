@@ -1,5 +1,6 @@
 //! `[[storage.root]]`: what can be configured about a directory tree.
 
+use std::num::NonZero;
 use std::time::Duration;
 
 use cms_spec::{Category, Subject};
@@ -9,7 +10,8 @@ use toml::de::ValueDeserializer;
 
 use super::FilesystemCollector;
 use super::pattern::Pattern;
-use crate::checked::{AbsolutePath, Dollars, Every};
+use super::walk::Budget;
+use crate::checked::{AbsolutePath, Between, Dollars, Every};
 use crate::{Collector, Host, OpenError, Registration, Settings};
 
 /// How often the scheduler asks whether a scan is due or done; a finished one is told at most this
@@ -47,6 +49,52 @@ pub(super) struct Config {
     pub(super) exclude: Vec<Pattern>,
     #[serde(default)]
     pub(super) cross_mounts: bool,
+    #[serde(default)]
+    units: Units,
+    threads: Option<Threads>,
+    cpu_percent: Option<CpuPercent>,
+    files_per_second: Option<FilesPerSecond>,
+}
+
+/// What is reported by itself.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Units {
+    /// Each directory in the root.
+    FirstLevel,
+    /// The root as a whole.
+    #[default]
+    Root,
+}
+
+type Threads = Between<1, 32>;
+type CpuPercent = Between<1, 3200>;
+type FilesPerSecond = Between<1, 100_000_000>;
+
+/// Threads of a scan where none are configured: enough to keep a disk busy, and few beside what works here.
+const THREADS: NonZero<usize> = NonZero::new(2).unwrap();
+
+/// Half a processor, so that a scan is no burden while it lasts.
+const CPU_PERCENT: u32 = 50;
+
+impl Config {
+    pub(super) fn is_split(&self) -> bool {
+        matches!(self.units, Units::FirstLevel)
+    }
+
+    pub(super) fn threads(&self) -> NonZero<usize> {
+        let threads = self
+            .threads
+            .and_then(|threads| usize::try_from(threads.get()).ok());
+        threads.and_then(NonZero::new).unwrap_or(THREADS)
+    }
+
+    pub(super) fn budget(&self) -> Budget {
+        Budget {
+            cpu_percent: self.cpu_percent.map_or(CPU_PERCENT, Between::get),
+            files_per_second: self.files_per_second.map(Between::get),
+        }
+    }
 }
 
 /// From ten seconds, for small trees, to the specification's 24 hours.

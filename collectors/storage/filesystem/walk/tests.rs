@@ -3,12 +3,15 @@
 use super::*;
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::Path;
 
-use rustix::fs::{Timespec, Timestamps, mkdirat, mkfifoat, utimensat};
+use rustix::fs::{CWD, Mode, OFlags, Timespec, Timestamps, mkdirat, mkfifoat, openat, utimensat};
 
 const AS_OF: &str = "2026-01-05T10:00:00Z";
 
@@ -21,9 +24,26 @@ fn order(root: &Path, exclude: &[&str]) -> Order {
             .map(|text| Pattern::new(text).unwrap())
             .collect(),
         cross_mounts: false,
+        is_split: false,
+        threads: NonZero::new(3).unwrap(),
+        budget: Budget {
+            cpu_percent: 10_000,
+            files_per_second: None,
+        },
         mountinfo: "/proc/self/mountinfo".into(),
-        progress: Arc::new(Progress::default()),
+        pressure: "/nowhere".into(),
+        done: Done::default(),
     }
+}
+
+/// Walks a tree to its end, and adds its units up.
+fn walk(order: Order) -> Result<(Counts, AccessBasis), WalkError> {
+    let total = Walk::start(order).unwrap().wait().unwrap()?;
+    let mut counts = Counts::default();
+    for unit in &total.units {
+        counts.merge(&unit.counts);
+    }
+    Ok((counts, total.basis))
 }
 
 fn file(path: impl AsRef<Path>, bytes: usize) {
@@ -91,7 +111,7 @@ fn tree() -> tempfile::TempDir {
 #[test]
 fn every_file_counts_once_by_its_blocks() {
     let tree = tree();
-    let total = walk(&order(tree.path(), &[])).unwrap();
+    let (total, _) = walk(order(tree.path(), &[])).unwrap();
     let (bytes, objects) = oracle(tree.path(), &mut BTreeSet::new());
     assert_eq!(
         (total.active.bytes.0 + total.dark.bytes.0, objects),
@@ -105,7 +125,7 @@ fn every_file_counts_once_by_its_blocks() {
 #[test]
 fn what_is_excluded_is_not_entered() {
     let tree = tree();
-    let total = walk(&order(tree.path(), &["b/c", "not*", "sparse"])).unwrap();
+    let (total, _) = walk(order(tree.path(), &["b/c", "not*", "sparse"])).unwrap();
     // a, b/large, and the linked file by one of its other names.
     assert_eq!(total.active.objects + total.dark.objects, 3);
 }
@@ -142,9 +162,12 @@ fn last_access_is_the_later_of_both_times_and_darkness_is_strict() {
         "1 1 8:0 / / rw,relatime - ext4 /dev/sda rw\n",
     )
     .unwrap();
-    let mut order = order(tree.path(), &[]);
-    order.mountinfo = mountinfo.path().to_owned();
-    let total = walk(&order).unwrap();
+    let run = || {
+        let mut order = order(tree.path(), &[]);
+        order.mountinfo = mountinfo.path().to_owned();
+        walk(order).unwrap()
+    };
+    let (total, basis) = run();
     let dark = cases.iter().filter(|(.., is_dark)| *is_dark).count() as u64;
     assert_eq!((total.active.objects, total.dark.objects), (5 - dark, dark));
     assert_eq!(total.active.oldest_access, Some(limit.parse().unwrap()));
@@ -152,16 +175,20 @@ fn last_access_is_the_later_of_both_times_and_darkness_is_strict() {
         total.dark.oldest_access,
         Some("1969-12-31T23:59:59Z".parse().unwrap())
     );
-    assert_eq!(total.basis, AccessBasis::AccessTime);
+    assert_eq!(basis, AccessBasis::AccessTime);
+    // Darkness is the third border of the histogram.
+    let ages: Vec<u64> = total.ages.rows().map(|(_, age)| age.objects).collect();
+    assert_eq!(ages[..3].iter().sum::<u64>(), total.active.objects);
+    assert_eq!(ages[3..].iter().sum::<u64>(), total.dark.objects);
 
     fs::write(
         mountinfo.path(),
         "1 1 8:0 / / rw,noatime - ext4 /dev/sda rw\n",
     )
     .unwrap();
-    let total = walk(&order).unwrap();
+    let (total, basis) = run();
     assert_eq!((total.active.objects, total.dark.objects), (2, 3));
-    assert_eq!(total.basis, AccessBasis::MtimeLowerBound);
+    assert_eq!(basis, AccessBasis::MtimeLowerBound);
 }
 
 #[test]
@@ -192,27 +219,39 @@ fn a_scan_changes_no_access_time() {
             .collect()
     };
     let before = times();
-    walk(&order(tree.path(), &[])).unwrap();
+    walk(order(tree.path(), &[])).unwrap();
     assert_eq!(times(), before);
 }
 
 #[test]
 fn depth_is_bounded_and_what_lies_deeper_is_said_to_be_unread() {
     let tree = tempfile::tempdir().unwrap();
-    let mut directory = open_directory(CWD, tree.path().as_os_str(), OFlags::empty()).unwrap();
-    for _ in 0..DEPTH_MAX + 2 {
-        mkdirat(&directory, "d", Mode::from_raw_mode(0o700)).unwrap();
-        directory = open_directory(directory.as_fd(), OsStr::new("d"), OFlags::empty()).unwrap();
+    let mut directory = openat(CWD, tree.path(), OFlags::DIRECTORY, Mode::empty()).unwrap();
+    // Each name is long, so that the path is too long for one call of the system.
+    let name = "d".repeat(10);
+    for level in 0..read::DEPTH_MAX + 2 {
+        mkdirat(&directory, &name, Mode::from_raw_mode(0o700)).unwrap();
+        directory = openat(directory.as_fd(), &name, OFlags::DIRECTORY, Mode::empty()).unwrap();
+        if level == read::DEPTH_MAX - 2 {
+            let file = openat(
+                &directory,
+                "deep",
+                OFlags::CREATE | OFlags::WRONLY,
+                Mode::RWXU,
+            );
+            drop(file.unwrap());
+        }
     }
-    let total = walk(&order(tree.path(), &[])).unwrap();
+    let (total, _) = walk(order(tree.path(), &[])).unwrap();
     assert_eq!(total.unreadable, 1);
+    assert_eq!(total.objects(), 1);
 }
 
 #[test]
 fn a_root_that_cannot_be_walked_is_an_error() {
     let tree = tempfile::tempdir().unwrap();
     file(tree.path().join("file"), 1);
-    let error = |path: &str| walk(&order(&tree.path().join(path), &[])).unwrap_err();
+    let error = |path: &str| walk(order(&tree.path().join(path), &[])).unwrap_err();
     assert_eq!(error("none").error, Errno::NOENT.raw_os_error());
     assert_eq!(error("file").error, Errno::NOTDIR.raw_os_error());
     assert_eq!(error("file").what, tree.path().join("file"));
@@ -233,7 +272,7 @@ fn a_hidden_root_is_an_error_and_never_an_empty_unit() {
     let error = |root: &Path| {
         let mut order = order(root, &[]);
         order.mountinfo = mountinfo.path().to_owned();
-        walk(&order).unwrap_err()
+        walk(order).unwrap_err()
     };
     let empty = error(&hidden);
     assert_eq!(
@@ -247,21 +286,153 @@ fn a_hidden_root_is_an_error_and_never_an_empty_unit() {
     );
 }
 
+/// A wide tree of `directories`, each with three files and three directories in it.
+fn wide(directories: usize) -> tempfile::TempDir {
+    let tree = tempfile::tempdir().unwrap();
+    for number in 0..directories {
+        let below = tree.path().join(format!("{number}"));
+        for name in ["a", "b/c", "d/e/f"] {
+            file(below.join(name), number % 3 * 4096);
+        }
+    }
+    tree
+}
+
 #[test]
-fn a_cancelled_walk_has_no_total() {
-    let tree = tree();
-    let order = order(tree.path(), &[]);
-    order.progress.cancel();
+fn any_number_of_threads_counts_the_same() {
+    let tree = wide(100);
+    let (bytes, objects) = oracle(tree.path(), &mut BTreeSet::new());
+    for threads in [1, 2, 7] {
+        let mut order = order(tree.path(), &[]);
+        order.threads = NonZero::new(threads).unwrap();
+        let (total, _) = walk(order).unwrap();
+        assert_eq!(total.active.bytes.0 + total.dark.bytes.0, bytes);
+        assert_eq!(total.objects(), objects);
+    }
+}
+
+#[test]
+fn first_level_directories_are_units_that_add_up() {
+    let tree = wide(4);
+    file(tree.path().join("top"), 5000);
+    let mut order = order(tree.path(), &[]);
+    order.is_split = true;
+    let total = Walk::start(order).unwrap().wait().unwrap().unwrap();
+    let mut units: Vec<_> = total
+        .units
+        .iter()
+        .map(|unit| (unit.name.clone(), unit.counts.objects()))
+        .collect();
+    units.sort();
+    let name = |name: &str| Some(name.as_bytes().to_vec());
     assert_eq!(
-        walk(&order).unwrap_err().error,
-        Errno::CANCELED.raw_os_error()
+        units,
+        [
+            (None, 1),
+            (name("0"), 3),
+            (name("1"), 3),
+            (name("2"), 3),
+            (name("3"), 3)
+        ]
     );
 }
 
 #[test]
-fn progress_is_readable() {
-    let progress = Progress::default();
-    assert_eq!(progress.to_string(), "scanned 0 objects");
-    progress.objects.store(1_234_567, Ordering::Relaxed);
-    assert_eq!(progress.to_string(), "scanned 1,234,567 objects");
+fn a_walk_that_was_cut_off_goes_on_and_counts_everything_once() {
+    let tree = wide(60);
+    // Linked within one subtree, and between two of them.
+    fs::hard_link(tree.path().join("1/a"), tree.path().join("1/again")).unwrap();
+    fs::hard_link(tree.path().join("2/a"), tree.path().join("3/again")).unwrap();
+    let (bytes, objects) = oracle(tree.path(), &mut BTreeSet::new());
+    let as_of: Timestamp = AS_OF.parse().unwrap();
+    let mut cut_off = Vec::new();
+    // Each run is slow enough to be caught at work, and is cut off when it has done something more.
+    while cut_off.len() < 3 {
+        let mut order = order(tree.path(), &[]);
+        order.budget.files_per_second = Some(500);
+        let last: Option<&String> = cut_off.last();
+        if let Some(kept) = last {
+            let resumed = resume(kept, "order", as_of).unwrap();
+            assert_eq!(resumed.started, as_of);
+            order.done = resumed.done;
+        }
+        let walk = Walk::start(order).unwrap();
+        let kept = loop {
+            assert!(walk.outcome().is_none(), "it was cut off too late");
+            let kept = walk.checkpoint("order");
+            if let Some(kept) = kept.filter(|kept| last.is_none_or(|last| kept.len() > last.len()))
+            {
+                break kept;
+            }
+            std::thread::yield_now();
+        };
+        cut_off.push(kept);
+    }
+    let mut order = order(tree.path(), &[]);
+    let kept = cut_off.last().unwrap();
+    assert!(!kept.contains("again"), "a checkpoint holds no names");
+    order.done = resume(kept, "order", as_of).unwrap().done;
+    let walk = Walk::start(order).unwrap();
+    let total = walk.wait().unwrap().unwrap();
+    let mut counts = Counts::default();
+    total
+        .units
+        .iter()
+        .for_each(|unit| counts.merge(&unit.counts));
+    assert_eq!(counts.active.bytes.0 + counts.dark.bytes.0, bytes);
+    assert_eq!(counts.objects(), objects);
+    // Each of the 60 directories has six entries below it.
+    assert!(
+        walk.progress().seen() < 60 * 7 + 2,
+        "what was counted is not walked again"
+    );
+    let late = as_of + jiff::SignedDuration::from_hours(24);
+    assert!(resume(kept, "order", late).is_none());
+    assert!(resume(kept, "another", as_of).is_none());
+    assert!(resume("{}", "order", as_of).is_none());
+}
+
+#[test]
+fn a_filesystem_that_hangs_is_left_behind_and_the_rest_is_told() {
+    let tree = wide(3);
+    let shared = Frontier::default();
+    shared.begin((1, 1), 1, AccessBasis::AccessTime);
+    let root = shared.take(0).unwrap();
+    let lane = shared.lane(2, AccessBasis::MtimeLowerBound).unwrap();
+    assert_eq!(shared.lane(2, AccessBasis::AccessTime), None, "once each");
+    let (node, unit) = shared
+        .place(&root, b"mnt", (2, 2), false, &Done::default())
+        .unwrap();
+    let hung = frontier::Task {
+        path: b"mnt".to_vec(),
+        device: 2,
+        basis: AccessBasis::MtimeLowerBound,
+        depth: 1,
+        node,
+        unit,
+    };
+    shared.put(lane, &mut vec![hung]);
+    let hung = shared.take(lane).unwrap();
+    shared.finish(0, &root, &Counts::default());
+    assert_eq!((shared.outcome(), shared.steps()), (None, vec![(lane, 0)]));
+    shared.abandon(lane);
+    let total = shared.outcome().unwrap().unwrap();
+    assert_eq!(total.units[0].counts.unreadable, 1);
+    assert_eq!(total.basis, AccessBasis::MtimeLowerBound);
+    // It comes back when nobody waits any more.
+    shared.finish(lane, &hung, &Counts::default());
+    assert_eq!(shared.outcome().unwrap().unwrap(), total);
+    drop(tree);
+}
+
+#[test]
+fn a_cancelled_walk_has_no_total() {
+    let tree = wide(3);
+    let mut order = order(tree.path(), &[]);
+    order.budget.files_per_second = Some(1);
+    let walk = Walk::start(order).unwrap();
+    let shared = Arc::clone(&walk.shared);
+    drop(walk);
+    assert_eq!(shared.frontier.wait(), None);
+    assert_eq!(shared.frontier.outcome(), None);
 }

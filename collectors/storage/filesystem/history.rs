@@ -1,0 +1,197 @@
+//! The scans that have ended: what they found and how long they took.
+//!
+//! Owns: what `status` shows of a root, and what outlives a restart. Promises: no name of a file or directory is
+//! in it, and no more than [`SCANS_MAX`] scans.
+
+use std::collections::VecDeque;
+
+use cms_spec::Subject;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::walk::{Counts, grouped};
+
+/// Scans that are remembered: a month of daily ones.
+const SCANS_MAX: usize = 31;
+
+/// Scans that `status` lists.
+const LISTED: usize = 3;
+
+/// A scan that has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Finished {
+    pub(super) started: Timestamp,
+    pub(super) finished: Timestamp,
+    /// Without the pause of a restart.
+    pub(super) worked_ms: u64,
+    pub(super) counts: Counts,
+}
+
+/// The newest scans, the newest last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct History {
+    scans: VecDeque<Finished>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    history: History,
+    scan: Option<String>,
+}
+
+impl History {
+    pub(super) fn add(&mut self, scan: Finished) {
+        if self.scans.len() >= SCANS_MAX {
+            self.scans.pop_front();
+        }
+        self.scans.push_back(scan);
+    }
+
+    /// When the newest scan was begun.
+    pub(super) fn last_started(&self) -> Option<Timestamp> {
+        self.scans.back().map(|scan| scan.started)
+    }
+
+    /// The newest scans in words, and the ages that the newest found.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self.scans.iter().rev().take(LISTED).map(line).collect();
+        if let Some(newest) = self.scans.back() {
+            let bytes = newest.counts.active.bytes.0 + newest.counts.dark.bytes.0;
+            let ages = newest.counts.ages.rows();
+            lines.extend(ages.filter(|(_, age)| age.objects > 0).map(|(age, found)| {
+                format!(
+                    "{age}: {} objects, {}, {}",
+                    grouped(found.objects),
+                    size(found.bytes.0),
+                    percent(found.bytes.0, bytes)
+                )
+            }));
+        }
+        lines
+    }
+}
+
+/// The kept form of the history and of a scan at work.
+pub(super) fn keep(history: &History, scan: Option<String>) -> Option<String> {
+    if history.scans.is_empty() && scan.is_none() {
+        return None;
+    }
+    let history = history.clone();
+    serde_json::to_string(&Kept { history, scan }).ok()
+}
+
+/// Reads the kept form; nothing when it makes no sense.
+pub(super) fn resume(kept: &str) -> Option<(History, Option<String>)> {
+    let kept: Kept = serde_json::from_str(kept).ok()?;
+    Some((kept.history, kept.scan))
+}
+
+/// The unit of a first-level directory; none where its name cannot be one.
+pub(super) fn unit_of(root: &Subject, name: &[u8]) -> Option<Subject> {
+    let name = std::str::from_utf8(name).ok()?;
+    // The payload has a row NAME:dark for the dark objects of NAME.
+    let is_free = !name.ends_with(":dark");
+    format!("{root}/{name}").parse().ok().filter(|_| is_free)
+}
+
+fn line(scan: &Finished) -> String {
+    let counts = &scan.counts;
+    let bytes = counts.active.bytes.0 + counts.dark.bytes.0;
+    let worked = SignedDuration::from_millis(i64::try_from(scan.worked_ms).unwrap_or(i64::MAX));
+    let unread = match counts.unreadable {
+        0 => String::new(),
+        unread => format!(", {} could not be read", grouped(unread)),
+    };
+    format!(
+        "{}: {} objects, {}, {} dark{unread}, in {worked:#}",
+        scan.started.strftime("%Y-%m-%d %H:%M:%SZ"),
+        grouped(counts.objects()),
+        size(bytes),
+        percent(counts.dark.bytes.0, bytes),
+    )
+}
+
+/// Decimal, as the specification counts.
+fn size(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [
+        (1_000_000_000_000, "TB"),
+        (1_000_000_000, "GB"),
+        (1_000_000, "MB"),
+        (1_000, "kB"),
+    ];
+    let unit = UNITS.into_iter().find(|(unit, _)| bytes >= *unit);
+    unit.map_or_else(
+        || format!("{bytes} B"),
+        |(unit, word)| {
+            let hundredths = u128::from(bytes) * 100 / u128::from(unit);
+            format!("{}.{:02} {word}", hundredths / 100, hundredths % 100)
+        },
+    )
+}
+
+fn percent(part: u64, whole: u64) -> String {
+    let tenths = (u128::from(part) * 1000)
+        .checked_div(u128::from(whole))
+        .unwrap_or(0);
+    format!("{}.{} %", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cms_spec::units::Bytes;
+
+    fn scan(minute: i64) -> Finished {
+        let started: Timestamp = "2026-01-05T10:00:00Z".parse().unwrap();
+        let started = started + SignedDuration::from_mins(minute);
+        let mut counts = Counts::default();
+        counts.active.bytes = Bytes(2_500_000_000);
+        counts.active.objects = 1_234_567;
+        counts.dark.bytes = Bytes(7_500_000_000);
+        counts.unreadable = 1;
+        counts.ages.add(0, counts.active.bytes, 1_234_567);
+        Finished {
+            started,
+            finished: started,
+            worked_ms: 1500,
+            counts,
+        }
+    }
+
+    #[test]
+    fn the_newest_scans_are_told_in_words() {
+        let mut history = History::default();
+        for minute in 0..40 {
+            history.add(scan(minute));
+        }
+        assert_eq!(history.scans.len(), SCANS_MAX);
+        assert_eq!(
+            history.lines(),
+            [
+                "2026-01-05 10:39:00Z: 1,234,567 objects, 10.00 GB, 75.0 % dark, 1 could not be read, in 1s 500ms",
+                "2026-01-05 10:38:00Z: 1,234,567 objects, 10.00 GB, 75.0 % dark, 1 could not be read, in 1s 500ms",
+                "2026-01-05 10:37:00Z: 1,234,567 objects, 10.00 GB, 75.0 % dark, 1 could not be read, in 1s 500ms",
+                "up to 30 days: 1,234,567 objects, 2.50 GB, 25.0 %",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_kept_is_read_again() {
+        let mut history = History::default();
+        assert_eq!(keep(&history, None), None);
+        history.add(scan(1));
+        let kept = keep(&history, Some("{}".to_owned())).unwrap();
+        assert_eq!(resume(&kept), Some((history, Some("{}".to_owned()))));
+        assert_eq!(resume("nonsense"), None);
+    }
+
+    #[test]
+    fn a_directory_is_a_unit_when_its_name_can_be_one() {
+        let root: Subject = "home".parse().unwrap();
+        let unit = |name: &[u8]| unit_of(&root, name).map(|unit| unit.to_string());
+        assert_eq!(unit(b"alice").as_deref(), Some("home/alice"));
+        assert_eq!(unit(b"a:dark"), None);
+        assert_eq!(unit(b"\xff"), None);
+    }
+}
