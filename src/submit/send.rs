@@ -267,7 +267,10 @@ impl Submitting {
             }
             SendError::Rejected(problem) => {
                 // Without the seconds that its message counts: each attempt would be logged as news.
-                let reason = format!("the slot has not ended by the dashboard's clock ({FROM_THE_FUTURE}): {}", problem.next_step);
+                let reason = format!(
+                    "the slot has not ended by the dashboard's clock ({FROM_THE_FUTURE}): {}",
+                    problem.next_step
+                );
                 self.store
                     .mark_deferred(submission, now, reason.clone())
                     .await?;

@@ -144,6 +144,63 @@ fn a_dashboard_that_takes_no_backfill_supersedes_and_rejects_nothing() {
     assert!(!report.contains("not kept any more"), "{report}");
 }
 
+/// When this dashboard's clock stands, months before any test runs.
+const STANDS_STILL: &str = "2026-01-16T15:45:01Z";
+
+#[test]
+fn a_dashboard_with_another_clock_gets_signatures_of_its_time_and_figures_of_ours() {
+    let site = Site::new();
+    let said: Arc<Mutex<Vec<(i64, Value)>>> = Arc::default();
+    let hears = Arc::clone(&said);
+    serve(&site, move |stream| stand_still(stream, &hears));
+    let agent = site.start_agent();
+    wait_until("submissions to be taken", || {
+        said.lock().unwrap().len() >= 3
+    });
+    assert_eq!(agent.stop(), 0);
+    let theirs: jiff::Timestamp = STANDS_STILL.parse().unwrap();
+    for (created, body) in said.lock().unwrap().iter() {
+        let off = created - theirs.as_second();
+        assert!(
+            (0..=120).contains(&off),
+            "signed {off} s off the dashboard's clock"
+        );
+        let ends: jiff::Timestamp = body["timestamp"].as_str().unwrap().parse().unwrap();
+        // Whatever this machine's clock says, it is not the dashboard's.
+        assert!(ends.duration_since(theirs).as_hours() > 24, "{body}");
+    }
+    assert!(site.leaves().iter().all(|(_, _, kind)| kind != "clock"));
+}
+
+/// Refuses what is not signed in its own time, and takes the rest.
+fn stand_still(mut stream: Tls, said: &Mutex<Vec<(i64, Value)>>) -> std::io::Result<()> {
+    let request = Request::read(&mut stream)?;
+    let Some((category, index)) = request.submission() else {
+        return say(&mut stream, 404, "text/plain", "", b"");
+    };
+    let theirs: jiff::Timestamp = STANDS_STILL.parse().unwrap();
+    let (_, created) = request
+        .header("signature-input")
+        .split_once("created=")
+        .unwrap();
+    let created: i64 = created.split(';').next().unwrap().parse().unwrap();
+    if (created - theirs.as_second()).abs() > 300 {
+        let answer = format!(
+            r#"{{"error":"signature_in_future","message":"m","next_step":"n","server_time":"{STANDS_STILL}"}}"#
+        );
+        return say(&mut stream, 401, JSON, "", answer.as_bytes());
+    }
+    let body = serde_json::from_slice(&request.1).unwrap();
+    said.lock().unwrap().push((created, body));
+    say(
+        &mut stream,
+        200,
+        JSON,
+        "",
+        accepted(&category, index, false).as_bytes(),
+    )
+}
+
 /// A dashboard of the specification only: no enrolment, no receipts, no words of ours but one, which makes
 /// the agent offer a slot that is some seconds old as backfill. It refuses that with a bare status.
 fn take_the_newest_only(
@@ -249,8 +306,8 @@ fn accepted(category: &str, index: i64, duplicate: bool) -> String {
     )
 }
 
-/// The head of a request; its body is read and forgotten.
-struct Request(String);
+/// A request: its head, and its body.
+struct Request(String, Vec<u8>);
 
 impl Request {
     fn read(stream: &mut impl Read) -> std::io::Result<Self> {
@@ -260,9 +317,9 @@ impl Request {
             stream.read_exact(&mut byte)?;
             head.extend(byte);
         }
-        let request = Self(String::from_utf8_lossy(&head).into_owned());
+        let mut request = Self(String::from_utf8_lossy(&head).into_owned(), Vec::new());
         let length = request.header("content-length").parse().unwrap();
-        std::io::copy(&mut stream.take(length), &mut std::io::sink())?;
+        stream.take(length).read_to_end(&mut request.1)?;
         Ok(request)
     }
 

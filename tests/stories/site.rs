@@ -153,6 +153,14 @@ impl Site {
         )
     }
 
+    /// The category of each submission that the agent has made, by epoch and index.
+    pub(crate) fn enqueued(&self) -> BTreeMap<(i64, i64), String> {
+        rows(
+            &self.path("agent/store.db"),
+            "SELECT epoch, idx, category FROM outbox",
+        )
+    }
+
     /// What the dashboard holds: the category of each submission by epoch and index.
     pub(crate) fn accepted(&self) -> BTreeMap<(i64, i64), String> {
         rows(
