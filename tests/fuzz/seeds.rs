@@ -9,7 +9,7 @@ use cms_attest::note::{Algorithm, NoteKey};
 use cms_attest::request::{Delivery, LedgerRef};
 use cms_attest::rotate::{RotateAnswer, RotateRequest};
 use cms_attest::succession::Succession;
-use cms_attest::{Accepted, Digest, IdempotencyKey, Jwk, Leaf, LeafKind, Refusal};
+use cms_attest::{Accepted, Cosigner, Digest, IdempotencyKey, Jwk, Leaf, LeafKind, Refusal};
 use cms_spec::Category;
 use cms_spec::reading::Sample;
 use cms_spec::windows::Windows;
@@ -148,6 +148,13 @@ fn ledger() -> Vec<Seed> {
         Algorithm::Ed25519,
         *key(2).verifying(),
     );
+    let auditor = Cosigner::new("auditor.example".parse().expect("a name"), key(8));
+    let policy = format!(
+        "log {log_key}\nwitness dash {} https://dash.example\nwitness auditor {}\n\
+         group both all dash auditor\ngroup one any dash both\nquorum one\n",
+        cosigner().published(),
+        auditor.published()
+    );
     let mut whole = Ledger::new(quarter(0), quarter(9));
     whole
         .event("start")
@@ -184,6 +191,12 @@ fn ledger() -> Vec<Seed> {
         ),
         seed("note_key", "log", log_key.to_string()),
         seed("note_key", "cosigner", cosigner().published().to_string()),
+        seed("policy", "quorum", policy),
+        seed(
+            "policy",
+            "none",
+            format!("# nobody\nlog {log_key}\nquorum none\n"),
+        ),
         seed("checkpoint", "signed", note.clone()),
         seed("cosignature", "one", cosignature.clone()),
         seed(

@@ -7,6 +7,7 @@ use cms_attest::bundle::{Line, Seal};
 use cms_attest::checkpoint::verify_cosignature;
 use cms_attest::merkle::Head;
 use cms_attest::note::{Note, NoteKey, signature_lines};
+use cms_attest::policy::Policy;
 use cms_attest::succession::Succession;
 use cms_attest::verify::{Trust, Verdict, verify};
 use cms_attest::{AgentId, Checkpoint, Cosigner, CosignerKey, Digest, KeyId, Leaf, Origin};
@@ -119,6 +120,18 @@ pub(super) fn succession(data: &[u8]) {
         assert_eq!(read.to_string(), text);
         assert_ne!(read.from().key(), read.to().key());
     }
+}
+
+/// Whose countersignatures count. More of them never make a shorter ledger, and none a longer one than there is.
+pub(super) fn policy(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    let Ok(policy) = text.parse::<Policy>() else {
+        return;
+    };
+    let all = policy.quorum_size(7, |_| 7);
+    let some = policy.quorum_size(7, |key| u64::from(key.to_string().len() % 2 == 0) * 5);
+    assert!(all == 7 && some <= all && policy.quorum_size(7, |_| 0) <= some);
+    assert!(policy.cosigners().count() + policy.logs().len() <= text.lines().count());
 }
 
 fn report(bundle: &[u8], trust: &Trust) -> Verdict {

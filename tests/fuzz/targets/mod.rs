@@ -13,7 +13,7 @@ mod sources;
 pub(crate) type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus and of its program.
-pub(crate) const TARGETS: [(&str, Target); 31] = [
+pub(crate) const TARGETS: [(&str, Target); 32] = [
     ("add_checkpoint", ledger::add_checkpoint),
     ("answers", documents::answers),
     ("baseline_csv", sources::baseline_csv),
@@ -40,6 +40,7 @@ pub(crate) const TARGETS: [(&str, Target); 31] = [
     ("note", ledger::note),
     ("note_key", ledger::note_key),
     ("origin", ledger::origin),
+    ("policy", ledger::policy),
     ("rotation", requests::rotation),
     ("sealed", sources::sealed),
     ("signature_headers", requests::signature_headers),
