@@ -8,6 +8,9 @@ use jiff::{SignedDuration, Timestamp};
 /// sources ticking at once stays below it, and a stuck disk makes callers wait instead of filling memory.
 pub const STORE_QUEUE: usize = 64;
 
+/// Rounds of retention to one look for data keys that seal nothing: it reads the whole store, so once a day.
+pub const PRUNES_PER_SWEEP: u32 = 24;
+
 /// Data keys of the store that are held opened: the windows are read in order, so that few change places.
 pub const DATA_KEYS_OPEN_MAX: usize = 16;
 

@@ -6,16 +6,21 @@ use jiff::SignedDuration;
 use crate::clock::Clock;
 use crate::config::Store as Limits;
 use crate::events::Events;
-use crate::limits::{PRUNE_EVERY, PRUNE_FIRST};
+use crate::limits::{PRUNE_EVERY, PRUNE_FIRST, PRUNES_PER_SWEEP};
 use crate::status::error_chain;
 use crate::store::{Removed, Store, StoreError};
 
 /// Removes what is too old every hour, and what makes the store too large.
 pub(super) async fn run(agent: Pruning) {
     tokio::time::sleep(PRUNE_FIRST).await;
-    loop {
+    for round in 0_u32.. {
         if let Err(error) = agent.prune().await {
             tracing::error!(error = %error_chain(&error), "old data could not be removed");
+        }
+        if round.is_multiple_of(PRUNES_PER_SWEEP)
+            && let Err(error) = agent.store.remove_unused_data_keys().await
+        {
+            tracing::error!(error = %error_chain(&error), "unused data keys could not be removed");
         }
         tokio::time::sleep(PRUNE_EVERY).await;
     }

@@ -2,13 +2,14 @@
 //!
 //! Each change is a leaf, so that an auditor sees where figures came from, also across restarts: what the
 //! ledger said last of each source is kept in the store. Promises: a source that flaps gets a few leaves an
-//! hour; the changes without one are counted in the next. A note names sources and methods, as provenance does,
-//! and nothing that was read.
+//! hour; the changes without one are counted in the next. A note names kinds of sources and methods, and nothing
+//! that was read or that a person named.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use cms_attest::Digest;
 use cms_attest::leaf::LeafKind;
 use cms_spec::reading::{Quantity, Readings};
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,9 @@ use crate::events::{Events, Share};
 use crate::limits::SOURCE_LEAVES_PER_HOUR;
 use crate::status::error_chain;
 use crate::store::{Store, StoreError};
+
+/// Hex digits that stand in the ledger for the name of a source: enough to tell the sources of one host apart.
+const DIGITS_OF_A_NAME: usize = 8;
 
 /// Where `meta` holds what the ledger said last of each source.
 const META: &str = "sources";
@@ -94,7 +98,7 @@ impl Changes {
                 seen.told = face.clone();
                 seen.now = face;
             } else if face.state != State::Absent {
-                let note = format!("{name}: not configured any more");
+                let note = format!("{}: not configured any more", in_ledger(&name));
                 self.events.write(LeafKind::Source, &note).await?;
             }
         }
@@ -113,7 +117,10 @@ impl Changes {
             for (quantity, origins) in readings.origins() {
                 let spoken = origins
                     .iter()
-                    .map(|origin| format!("{} ({})", origin.source, origin.method))
+                    .map(|origin| {
+                        let source = spoken_of(&origin.source, name);
+                        format!("{source} ({})", origin.method)
+                    })
                     .collect();
                 face.origins.insert(quantity, spoken);
             }
@@ -129,7 +136,7 @@ impl Changes {
             None => sources.entry(name.to_owned()).or_default(),
         };
         seen.see(change);
-        let Some(note) = seen.note(name, now_ms) else {
+        let Some(note) = seen.note(&in_ledger(name), now_ms) else {
             return seen.words.clone();
         };
         match self.events.write(LeafKind::Source, &note).await {
@@ -229,6 +236,33 @@ impl fmt::Display for State {
     }
 }
 
+/// A source as the ledger names it: its kind, and of the name that a person gave it the first digits of its
+/// SHA-256. Leaves stand readable on the disk, what is in payloads does not; who has a payload can tell which it is.
+fn in_ledger(name: &str) -> String {
+    let Some((kind, given)) = name.split_once(' ') else {
+        return name.to_owned();
+    };
+    format!("{kind} {}", digits_of(given))
+}
+
+/// The source in an origin, which may end in the name that a person gave to the source that says it.
+fn spoken_of(source: &str, name: &str) -> String {
+    let given = name.split_once(' ').map(|(_, given)| given);
+    match given.and_then(|given| Some((source.strip_suffix(given)?, given))) {
+        Some((before, given)) if before.is_empty() || before.ends_with(' ') => {
+            format!("{before}{}", digits_of(given))
+        }
+        _ => source.to_owned(),
+    }
+}
+
+fn digits_of(given: &str) -> String {
+    let digest = Digest::of(given.as_bytes());
+    let digits = digest.as_bytes().iter().take(DIGITS_OF_A_NAME / 2);
+    let digits: String = digits.map(|byte| format!("{byte:02x}")).collect();
+    format!("#{digits}")
+}
+
 fn list(origins: &BTreeSet<String>) -> String {
     let origins: Vec<&str> = origins.iter().map(String::as_str).collect();
     origins.join(" and ")
@@ -324,6 +358,29 @@ mod tests {
             seen.note("s", 2).as_deref(),
             Some("s: works again; energy_uj from model, was rapl")
         );
+    }
+
+    #[test]
+    fn the_name_that_a_person_gave_is_not_in_the_ledger() {
+        assert_eq!(in_ledger("compute/host"), "compute/host");
+        // echo -n archive | sha256sum
+        assert_eq!(
+            in_ledger("storage/filesystem archive"),
+            "storage/filesystem #0eb3e36b"
+        );
+    }
+
+    #[test]
+    fn nor_is_it_where_an_origin_ends_in_it() {
+        let name = "compute/prometheus archive";
+        let digits = digits_of("archive");
+        assert_eq!(spoken_of("archive", name), digits);
+        assert_eq!(
+            spoken_of("exporter archive", name),
+            format!("exporter {digits}")
+        );
+        assert_eq!(spoken_of("myarchive", name), "myarchive");
+        assert_eq!(spoken_of("procfs", "compute/host"), "procfs");
     }
 
     #[test]

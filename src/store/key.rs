@@ -63,9 +63,12 @@ pub fn fits(store: &Path, key: &StoreKey) -> Result<(), StoreError> {
     }
 }
 
-/// Refuses another key where the database is gone and the identity alone can tell. Otherwise a new database
-/// would be made under it, and the right key would be the wrong one from then on.
+/// Refuses another key before anything is written. Where the database is gone the identity alone can tell: a new
+/// database would be made under it, and the right key would be the wrong one from then on.
 fn check(store: &Path, key: StoreKey) -> Result<StoreKey, KeyError> {
+    if let Err(StoreError::Key(error)) = fits(store, &key) {
+        return Err(error);
+    }
     let known = schema::sealed_with(&store.join("store.db"));
     if known.is_some_and(|known| !known.is_empty()) {
         return Ok(key);
@@ -113,4 +116,97 @@ fn identity(store: &Path) -> Option<String> {
     let file = File::open(store.join(SEALED_FILE)).ok()?;
     file.take(IDENTITY_BYTES_MAX).read_to_end(&mut text).ok()?;
     Some(String::from_utf8_lossy(&text).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SecretSource;
+    use crate::store::Store;
+    use std::fs;
+    use std::time::Duration;
+
+    fn limits(path: &Path) -> config::Store {
+        config::Store {
+            path: path.join("agent"),
+            bytes_max: 1 << 30,
+            retention: Duration::from_secs(1),
+            key: None,
+            old_key: None,
+        }
+    }
+
+    async fn with_store(limits: &config::Store) -> StoreKey {
+        let key = find_or_make(limits).unwrap();
+        let store = Store::open(&limits.path, &key).await.unwrap();
+        store.settle().await.unwrap();
+        key
+    }
+
+    #[tokio::test]
+    async fn a_missing_key_is_told_by_name_and_place_and_none_is_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let limits = limits(directory.path());
+        assert!(find(&limits).unwrap().is_none(), "nothing is there yet");
+        let key = with_store(&limits).await;
+        assert_eq!(find(&limits).unwrap().unwrap().id(), key.id());
+        let file = seal::default_file(&limits.path);
+        fs::rename(&file, directory.path().join("away")).unwrap();
+        for error in [
+            find_or_make(&limits).unwrap_err(),
+            find(&limits).unwrap_err(),
+        ] {
+            let text = error.to_string();
+            for part in [
+                limits.path.to_str().unwrap(),
+                "credential store-key",
+                file.to_str().unwrap(),
+                key.id().as_str(),
+                "put it back",
+            ] {
+                assert!(text.contains(part), "{part} is not in: {text}");
+            }
+        }
+        assert!(!file.exists());
+        fs::rename(directory.path().join("away"), &file).unwrap();
+        assert_eq!(find_or_make(&limits).unwrap().id(), key.id());
+    }
+
+    #[tokio::test]
+    async fn a_database_that_cannot_be_read_still_counts_as_sealed() {
+        let directory = tempfile::tempdir().unwrap();
+        let limits = limits(directory.path());
+        with_store(&limits).await;
+        fs::write(limits.path.join("store.db"), [7; 9_000]).unwrap();
+        fs::remove_file(seal::default_file(&limits.path)).unwrap();
+        let error = find_or_make(&limits).unwrap_err();
+        assert!(matches!(error, KeyError::Find { .. }), "{error}");
+    }
+
+    #[test]
+    fn the_identity_alone_tells_a_wrong_key() {
+        let directory = tempfile::tempdir().unwrap();
+        let limits = limits(directory.path());
+        let right = find_or_make(&limits).unwrap();
+        let sealed = right.seal_text(IDENTITY, "x").unwrap();
+        fs::create_dir_all(limits.path.join("identity")).unwrap();
+        fs::write(limits.path.join(SEALED_FILE), sealed).unwrap();
+        assert!(find(&limits).is_ok());
+        fs::remove_file(seal::default_file(&limits.path)).unwrap();
+        assert!(matches!(find_or_make(&limits), Err(KeyError::Find { .. })));
+        seal::make(&seal::default_file(&limits.path)).unwrap();
+        let error = find_or_make(&limits).unwrap_err();
+        assert!(matches!(error, KeyError::Match { .. }), "{error}");
+        assert!(error.to_string().contains(right.id().as_str()), "{error}");
+    }
+
+    #[test]
+    fn a_credential_that_is_not_there_is_asked_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut limits = limits(directory.path());
+        limits.key = Some(SecretSource::Credential("no-such".to_owned()));
+        let error = find_or_make(&limits).unwrap_err();
+        assert!(matches!(error, KeyError::Provide { .. }), "{error}");
+        assert!(error.to_string().contains("credential no-such"), "{error}");
+    }
 }

@@ -3,8 +3,9 @@
 use cms_attest::Digest;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::quarantine::open_or_set_aside;
 use super::seal::{Record, Sealer};
-use super::{Store, StoreError, quarantine};
+use super::{Store, StoreError};
 
 impl Store {
     /// Reads a value of `meta`. One that is damaged is set aside, and is not there any more.
@@ -12,7 +13,7 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub async fn meta(&self, key: &'static str) -> Result<Option<String>, StoreError> {
-        self.call(move |inner| get_or_set_aside(&inner.connection, &inner.sealer, key))
+        self.call(move |inner| get(&inner.connection, &inner.sealer, key))
             .await
     }
 
@@ -31,7 +32,7 @@ impl Store {
     /// When the database cannot be read.
     pub async fn checkpoint(&self, source: &str) -> Result<Option<String>, StoreError> {
         let key = checkpoint_key(source);
-        self.call(move |inner| get_or_set_aside(&inner.connection, &inner.sealer, &key))
+        self.call(move |inner| get(&inner.connection, &inner.sealer, &key))
             .await
     }
 
@@ -51,36 +52,26 @@ fn checkpoint_key(source: &str) -> String {
     format!("checkpoint {}", Digest::of(source.as_bytes()))
 }
 
-/// Reads a value. One that is damaged is told, and is there no more than one that was never written.
+/// Reads a value. One that is damaged is set aside, and is not there any more.
 pub(super) fn get(
     connection: &Connection,
     sealer: &Sealer,
     key: &str,
 ) -> Result<Option<String>, StoreError> {
-    match read(connection, sealer, key)? {
-        Some(Ok(text)) => Ok(Some(text)),
-        Some(Err((_, error))) => {
-            tracing::error!(key, %error, "a value of the store is lost");
-            Ok(None)
-        }
-        None => Ok(None),
-    }
-}
-
-/// Reads a value, and sets it aside when it is damaged.
-pub(super) fn get_or_set_aside(
-    connection: &Connection,
-    sealer: &Sealer,
-    key: &str,
-) -> Result<Option<String>, StoreError> {
-    match read(connection, sealer, key)? {
-        Some(Ok(text)) => Ok(Some(text)),
-        Some(Err((bytes, error))) => {
-            quarantine::set_aside(connection, Record::Meta { key }, &bytes, &error.to_string())?;
-            Ok(None)
-        }
-        None => Ok(None),
-    }
+    let sealed: Option<Vec<u8>> = connection
+        .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| {
+            row.get(0)
+        })
+        .optional()
+        .map_err(|source| StoreError::Read {
+            what: "meta",
+            source,
+        })?;
+    let Some(sealed) = sealed else {
+        return Ok(None);
+    };
+    let value = open_or_set_aside(connection, sealer, Record::Meta { key }, &sealed)?;
+    Ok(value.map(|value| String::from_utf8_lossy(&value).into_owned()))
 }
 
 /// Writes a value.
@@ -101,29 +92,6 @@ pub(super) fn set(
             what: "meta",
             source,
         })
-}
-
-/// A value, or its bytes and what is wrong with them.
-type Read = Result<String, (Vec<u8>, StoreError)>;
-
-fn read(connection: &Connection, sealer: &Sealer, key: &str) -> Result<Option<Read>, StoreError> {
-    let sealed: Option<Vec<u8>> = connection
-        .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| {
-            row.get(0)
-        })
-        .optional()
-        .map_err(|source| StoreError::Read {
-            what: "meta",
-            source,
-        })?;
-    let Some(sealed) = sealed else {
-        return Ok(None);
-    };
-    match sealer.open(connection, Record::Meta { key }, &sealed) {
-        Ok(value) => Ok(Some(Ok(String::from_utf8_lossy(&value).into_owned()))),
-        Err(error @ StoreError::Decode { .. }) => Ok(Some(Err((sealed, error)))),
-        Err(error) => Err(error),
-    }
 }
 
 #[cfg(test)]

@@ -45,6 +45,7 @@ pub mod samples;
 mod schema;
 mod seal;
 mod silent;
+mod unused;
 
 use std::fmt;
 use std::fs;

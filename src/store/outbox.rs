@@ -491,7 +491,13 @@ impl Inner {
         let record = Record::Body { epoch, index };
         let opened = self.sealer.open(&self.connection, record, sealed);
         if let Err(error @ StoreError::Decode { .. }) = &opened {
-            quarantine::set_aside(&self.connection, record, sealed, &error.to_string())?;
+            quarantine::set_aside(
+                &self.connection,
+                &self.sealer,
+                record,
+                sealed,
+                &error.to_string(),
+            )?;
         }
         opened
     }

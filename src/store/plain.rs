@@ -175,7 +175,7 @@ fn seal_column(
             }
             Err(why) => {
                 let sealed = sealer.seal(record, &kept)?;
-                quarantine::set_aside(connection, record, &sealed, &why)?;
+                quarantine::set_aside(connection, sealer, record, &sealed, &why)?;
             }
         }
     }
@@ -188,3 +188,6 @@ fn failed(source: rusqlite::Error) -> StoreError {
         source,
     }
 }
+
+#[cfg(test)]
+mod tests;

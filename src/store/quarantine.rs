@@ -49,16 +49,17 @@ pub(super) fn open_or_set_aside(
     match sealer.open(connection, record, sealed) {
         Ok(content) => Ok(Some(content)),
         Err(error @ StoreError::Decode { .. }) => {
-            set_aside(connection, record, sealed, &error.to_string())?;
+            set_aside(connection, sealer, record, sealed, &error.to_string())?;
             Ok(None)
         }
         Err(error) => Err(error),
     }
 }
 
-/// Moves a record out of its table.
+/// Moves a record out of its table. A store that is open for reading is left as it is.
 pub(super) fn set_aside(
     connection: &Connection,
+    sealer: &Sealer,
     record: Record<'_>,
     bytes: &[u8],
     why: &str,
@@ -73,6 +74,9 @@ pub(super) fn set_aside(
         why,
         "a record of the store is damaged; it is set aside and the agent goes on without it"
     );
+    if !sealer.may_write() {
+        return Ok(());
+    }
     // Inside a transaction of the caller's this is part of it.
     let own = connection.is_autocommit();
     let own = own.then(|| connection.unchecked_transaction());
@@ -103,4 +107,54 @@ pub(super) fn set_aside(
     .map_err(failed)?;
     own.map_or(Ok(()), rusqlite::Transaction::commit)
         .map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seal::tests::key;
+    use crate::store::seal::Record;
+
+    #[tokio::test]
+    async fn damaged_records_are_kept_counted_and_out_of_the_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path(), &key(1)).await.unwrap();
+        store.set_meta("a", "b".to_owned()).await.unwrap();
+        store
+            .call(|inner| {
+                let block = Record::Block { bucket: 3 };
+                let mut sealed = inner.sealer.seal(block, b"x").unwrap();
+                sealed[20] ^= 1;
+                let insert = "INSERT INTO block VALUES (3, ?1)";
+                inner.connection.execute(insert, [sealed]).unwrap();
+                let damage = "UPDATE meta SET value = x'0100'";
+                inner.connection.execute(damage, []).unwrap();
+                Ok(())
+            })
+            .await
+            .unwrap();
+        assert_eq!(store.meta("a").await.unwrap(), None);
+        drop(store);
+        let lock = std::fs::File::open(directory.path().join("lock")).unwrap();
+        lock.lock().unwrap();
+        drop(lock);
+        // Reading alone changes nothing.
+        crate::store::read_windows(directory.path(), &key(1)).unwrap();
+        let store = Store::open(directory.path(), &key(1)).await.unwrap();
+        let found = store.set_aside().await.unwrap();
+        let expected = [("block.body", 1), ("meta.value", 1)];
+        let expected = expected.map(|(kind, count)| (kind.to_owned(), count));
+        assert_eq!(found, SetAside::from(expected));
+        assert_eq!(store.count("SELECT count(*) FROM block").await, 0);
+        let kept = "SELECT length(bytes) FROM quarantine WHERE kind = 'meta.value' AND place = 'a'";
+        assert_eq!(store.count(kept).await, 2);
+        store.set_meta("a", "c".to_owned()).await.unwrap();
+        assert_eq!(store.meta("a").await.unwrap().as_deref(), Some("c"));
+        store.shrink_to(1).await.unwrap();
+        assert_eq!(
+            store.set_aside().await.unwrap(),
+            SetAside::new(),
+            "they go first"
+        );
+    }
 }

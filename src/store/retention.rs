@@ -2,7 +2,8 @@
 //!
 //! By age go samples, window blocks and the bodies of accepted and superseded submissions. By size, when the
 //! store is above its limit: first the oldest bodies of receipted submissions, then of accepted ones, then the
-//! oldest samples. Leaves, the outbox and everything that was not accepted yet are never removed.
+//! oldest samples; before all of them what cannot be read any more. Leaves, the states of the outbox and
+//! everything that was not accepted yet are never removed. A data key goes once it seals nothing.
 
 use cms_spec::windows::BUCKET;
 use jiff::Timestamp;
@@ -71,6 +72,13 @@ impl Inner {
                 [keep_from.as_millisecond()],
             )
             .map_err(failed)?;
+        transaction
+            .execute(
+                "UPDATE outbox SET answer = NULL WHERE answer IS NOT NULL
+                 AND state IN ('accepted', 'receipted', 'superseded') AND slot_end < ?1",
+                [keep_from.as_millisecond()],
+            )
+            .map_err(failed)?;
         transaction.commit().map_err(failed)?;
         give_back(&self.connection)?;
         Ok(Removed { bodies, samples })
@@ -81,6 +89,12 @@ impl Inner {
         for _ in 0..STEPS_IN_A_ROW {
             if content_bytes(&self.connection)? <= bytes_max {
                 break;
+            }
+            let unreadable = self.remove_step(
+                "DELETE FROM quarantine WHERE id IN (SELECT id FROM quarantine ORDER BY id LIMIT ?1)",
+            )?;
+            if unreadable > 0 {
+                continue;
             }
             let bodies = self.remove_step(
                 "DELETE FROM body WHERE (epoch, idx) IN

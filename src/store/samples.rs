@@ -14,7 +14,7 @@ use cms_spec::windows::{
 use cms_spec::{Category, Slot};
 use rusqlite::{Connection, Transaction, params};
 
-use super::quarantine::open_or_set_aside;
+use super::quarantine::{self, open_or_set_aside};
 use super::seal::{Record, Sealer};
 use super::{Inner, Store, StoreError, meta};
 
@@ -186,6 +186,7 @@ fn load_blocks(
             "SELECT bucket, body FROM block WHERE bucket BETWEEN ?1 AND ?1 + ?2 ORDER BY bucket",
         )
         .map_err(cannot_load)?;
+    let mut damaged = Vec::new();
     let mut rows = blocks.query([oldest, span]).map_err(cannot_load)?;
     while let Some(row) = rows.next().map_err(cannot_load)? {
         let bucket: i64 = row.get(0).map_err(cannot_load)?;
@@ -203,9 +204,17 @@ fn load_blocks(
                 })
         });
         // One lost quarter of an hour is a gap in the window; it must not cost the other 30 days.
-        if let Err(error) = loaded {
-            tracing::error!(bucket, error = %error, "a window block is lost, its quarter of an hour is a gap now");
+        match loaded {
+            Ok(()) => {}
+            Err(error @ StoreError::Decode { .. }) => {
+                damaged.push((bucket, body, error.to_string()))
+            }
+            Err(error) => return Err(error),
         }
+    }
+    drop(rows);
+    for (bucket, body, why) in damaged {
+        quarantine::set_aside(connection, sealer, Record::Block { bucket }, &body, &why)?;
     }
     Ok(())
 }

@@ -121,6 +121,16 @@ impl Sealer {
         Ok(sealer)
     }
 
+    /// Whether records can be sealed, and damaged ones set aside.
+    pub(super) fn may_write(&self) -> bool {
+        self.current.is_some()
+    }
+
+    /// The number of the data key of this generation.
+    pub(super) fn current(&self) -> Option<u32> {
+        self.current.as_ref().map(|current| current.id)
+    }
+
     /// The stored form of a record.
     ///
     /// # Errors

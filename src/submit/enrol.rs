@@ -7,7 +7,7 @@ use cms_attest::enrol::EnrolAnswer;
 use super::{Round, Submitting};
 use crate::api_keys::ApiKey;
 use crate::status::{PartState, error_chain};
-use crate::store::StoreError;
+use crate::store::{COSIGNER, StoreError};
 use crate::transport::SendError;
 
 /// The authority of the dashboard that knows this agent's keys, in the store's `meta`.
@@ -32,7 +32,9 @@ impl Submitting {
         api_key: &mut ApiKey,
     ) -> Result<bool, StoreError> {
         let authority = self.transport.endpoint().authority();
-        if self.store.meta(ENROLLED_WITH).await?.as_deref() == Some(authority) {
+        // A pin that is lost, not one that was never given, is asked for again.
+        let is_pinned = self.store.meta(COSIGNER).await?.is_some();
+        if is_pinned && self.store.meta(ENROLLED_WITH).await?.as_deref() == Some(authority) {
             round.enrolment = Enrolment::Done;
             return Ok(true);
         }

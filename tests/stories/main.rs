@@ -15,6 +15,7 @@
 mod evaluate_the_product;
 mod forge_a_submission;
 mod keep_both_sides_honest;
+mod keep_the_disk_secret;
 mod keep_utc;
 mod lose_nothing;
 mod meet_odd_dashboards;

@@ -44,7 +44,8 @@ fn a_source_that_fails_and_a_changed_configuration_are_in_the_evidence() {
     fs::rename(site.path("files"), site.path("elsewhere")).unwrap();
     running.signal("-HUP");
     running.wait_for("configuration reloaded");
-    let fails = "storage/filesystem files: fails";
+    // echo -n files | sha256sum
+    let fails = "storage/filesystem #3d7db37d: fails";
     wait_until("the source to fail", || {
         of_kind(&notes(&site), "source").contains(&fails.to_owned())
     });
@@ -56,7 +57,7 @@ fn a_source_that_fails_and_a_changed_configuration_are_in_the_evidence() {
     running.wait_for("configuration reloaded");
     wait_until("the source to work again", || {
         let sources = of_kind(&notes(&site), "source");
-        sources.contains(&"storage/filesystem files: works again".to_owned())
+        sources.contains(&"storage/filesystem #3d7db37d: works again".to_owned())
     });
     assert_eq!(running.stop(), 0);
 

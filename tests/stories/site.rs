@@ -181,6 +181,20 @@ impl Site {
         serde_json::from_slice(&body.unwrap().unwrap()).unwrap()
     }
 
+    /// How many ledgers the agent has begun.
+    pub(crate) fn epochs(&self) -> i64 {
+        let connection = open(&self.path("agent/store.db"));
+        let count = "SELECT count(*) FROM epoch";
+        connection.query_row(count, [], |row| row.get(0)).unwrap()
+    }
+
+    /// Damages a value in the store of an agent that does not run.
+    pub(crate) fn damage_the_stores_copy_of(&self, key: &str) {
+        let connection = Connection::open(self.path("agent/store.db")).unwrap();
+        let damage = "UPDATE meta SET value = zeroblob(100) WHERE key = ?1";
+        assert_eq!(connection.execute(damage, [key]).unwrap(), 1);
+    }
+
     /// The key that the agent's store is sealed with.
     pub(crate) fn store_key(&self) -> StoreKey {
         match seal::look(None, None, &self.path("agent")).unwrap() {
