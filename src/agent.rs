@@ -7,6 +7,7 @@
 
 mod opening;
 mod prune;
+mod sockets;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use crate::limits::{CLOCK_LOOK, CLOCK_SET_AFTER, REOPEN_CEILING, REOPEN_FIRST};
 use crate::metrics::{self, Metrics};
 use crate::schedule::{self, Changes, Collecting, Source};
 use crate::seal::{KeyError, StoreKey};
-use crate::status::{self, PartState, Status, error_chain};
+use crate::status::{PartState, Status, error_chain};
 use crate::store::{self, Sender, Store, StoreError};
 use crate::submit::{Submitting, Taken};
 use crate::transport::tls::TlsFiles;
@@ -69,6 +70,7 @@ pub struct Agent {
     metrics: Metrics,
     pulse: Pulse,
     sampled: Arc<Notify>,
+    rotating: Arc<Notify>,
     accepted: Option<mpsc::Sender<Taken>>,
 }
 
@@ -120,6 +122,7 @@ impl Agent {
             metrics: Metrics::new(),
             pulse: Pulse::default(),
             sampled: Arc::new(Notify::new()),
+            rotating: Arc::new(Notify::new()),
             accepted,
         })
     }
@@ -178,6 +181,7 @@ impl Agent {
                 "clock",
                 "dashboard",
                 "identity",
+                "keys",
                 "metrics",
                 "receipts",
                 "store",
@@ -199,6 +203,7 @@ impl Agent {
             pulse: self.pulse.clone(),
         };
         let mut tasks = JoinSet::new();
+        self.serve_control(&mut tasks);
         for witnessing in self.witnessing()? {
             tasks.spawn(witnessing.run());
         }
@@ -379,6 +384,7 @@ impl Agent {
             clock: self.clock.clone(),
             chance: self.world.chance.clone(),
             sampled: Arc::clone(&self.sampled),
+            rotating: Arc::clone(&self.rotating),
             pulse: self.pulse.clone(),
             accepted: self.accepted.clone(),
         })
@@ -423,21 +429,6 @@ impl Agent {
             self.config.sources.len(),
             self.config.dashboard.endpoint
         )
-    }
-
-    fn serve_status(&self) -> Option<AbortOnDrop> {
-        let path = &self.config.status_socket;
-        match status::listen(path) {
-            Ok(listener) => Some(AbortOnDrop(tokio::spawn(status::serve(
-                listener,
-                self.status.clone(),
-                self.store.clone(),
-            )))),
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "no status socket; the status command will find no agent");
-                None
-            }
-        }
     }
 
     async fn event(&self, kind: LeafKind, note: &str) -> Result<(), StoreError> {

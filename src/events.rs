@@ -75,6 +75,21 @@ impl Events {
             .await
     }
 
+    /// Appends one leaf together with values of `meta`.
+    ///
+    /// # Errors
+    /// When the store cannot be written; then there is neither.
+    pub async fn write_with(
+        &self,
+        draft: LeafDraft,
+        values: Vec<(&'static str, String)>,
+    ) -> Result<(), StoreError> {
+        let origin = self.newest().await?;
+        self.store
+            .append_leaf_with(origin, self.moment(), draft, values)
+            .await
+    }
+
     /// The epoch that is written to now.
     ///
     /// # Errors

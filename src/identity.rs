@@ -7,17 +7,21 @@
 mod keep;
 mod kept;
 mod machine;
+mod ring;
+mod rotation;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::RwLock;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use cms_attest::checkpoint::{Checkpoint, CheckpointError};
 use cms_attest::enrol::{Challenge, EnrolRequest, sign_enrolment};
-use cms_attest::keys::{Jwk, KeyId, SigningKey};
+use cms_attest::keys::{Jwk, KeyId};
 use cms_attest::note::{Algorithm, NoteKey};
 use cms_attest::origin::{AgentId, Origin};
-use cms_attest::request::{LedgerRef, Outgoing, sign};
+use cms_attest::request::{LedgerRef, Outgoing, sign_twice};
+use cms_attest::succession::SuccessionError;
 use cms_spec::CompanyId;
 use cms_spec::payload::Delivery;
 use jiff::Timestamp;
@@ -28,18 +32,24 @@ use crate::config::Endpoint;
 use crate::seal::StoreKey;
 use crate::store::{Moment, Snapshot, Store, StoreError, Submission};
 use keep::Keeper;
-use kept::Seed;
+use kept::Kept;
+use ring::Ring;
 
 pub use keep::Found;
 pub use machine::Machine;
+pub use rotation::{HeldKey, KeyState, Purpose, SignedRotation, Wanted};
 
 /// The agent's keys and id.
 #[derive(Debug)]
 pub struct Identity {
     agent_id: AgentId,
-    request_key: SigningKey,
-    log_key: SigningKey,
     fingerprint: String,
+    /// The keys that are in use.
+    ring: RwLock<Ring>,
+    /// What is kept; whoever changes it holds it.
+    kept: tokio::sync::Mutex<Kept>,
+    store: Store,
+    key: StoreKey,
 }
 
 /// A submission with the headers that sign it, for one attempt. Only [`Identity::sign`] makes one.
@@ -65,14 +75,15 @@ impl Identity {
     /// Opens the identity of a store's agent, making it at the first start. Says how it was found.
     ///
     /// # Errors
-    /// When it cannot be kept: neither in its file nor in the store.
+    /// When it cannot be kept, neither in its file nor in the store, or was made on another machine.
     pub async fn open(
         store: &Store,
         key: &StoreKey,
         machine: &Machine,
         now: Timestamp,
     ) -> Result<(Self, Found), IdentityError> {
-        let (kept, found) = Keeper::new(store, key, now).open().await?;
+        let keeper = Keeper::new(store, key, now);
+        let (mut kept, found) = keeper.open().await?;
         match &found {
             Found::Lost(why) => tracing::error!(
                 why,
@@ -80,18 +91,50 @@ impl Identity {
                 "the agent's identity is lost; it goes on under a new one, and enrols again"
             ),
             Found::Repaired(why) => tracing::warn!(why, "the agent's identity was repaired"),
+            Found::Reset => tracing::info!(
+                agent_id = %kept.agent_id,
+                "the identity was reset: this agent is a new one"
+            ),
             Found::Made | Found::Whole => {}
         }
-        let request_key = self::key(&kept.request)?;
-        let log_key = self::key(&kept.log)?;
-        let fingerprint = machine.fingerprint(&request_key);
+        if ring::bind(&mut kept, machine, false)? {
+            kept.revision += 1;
+            keeper.keep(&kept).await?;
+        }
+        let ring = Ring::of(&kept)?;
+        let (fingerprint, is_same) = ring::fingerprint(&kept, &ring.request.current, machine);
+        if !is_same {
+            return Err(IdentityError::OtherMachine {
+                agent_id: kept.agent_id,
+            });
+        }
         let identity = Self {
-            agent_id: kept.agent_id,
-            request_key,
-            log_key,
+            agent_id: kept.agent_id.clone(),
             fingerprint,
+            ring: RwLock::new(ring),
+            kept: tokio::sync::Mutex::new(kept),
+            store: store.clone(),
+            key: key.clone(),
         };
         Ok((identity, found))
+    }
+
+    /// Binds the identity in a store to this machine: a person says that the agent has moved here.
+    ///
+    /// # Errors
+    /// When it cannot be read or kept.
+    pub async fn settle_here(
+        store: &Store,
+        key: &StoreKey,
+        machine: &Machine,
+        now: Timestamp,
+    ) -> Result<AgentId, IdentityError> {
+        let keeper = Keeper::new(store, key, now);
+        let (mut kept, _) = keeper.open().await?;
+        ring::bind(&mut kept, machine, true)?;
+        kept.revision += 1;
+        keeper.keep(&kept).await?;
+        Ok(kept.agent_id)
     }
 
     /// The agent's own id, a UUID of version 7.
@@ -103,10 +146,16 @@ impl Identity {
     /// The public name of the request key.
     #[must_use]
     pub fn key_id(&self) -> KeyId {
-        self.request_key.verifying().key_id()
+        self.ring().request.current.verifying().key_id()
     }
 
-    /// Signs one attempt to send a submission.
+    /// What the dashboard knows this machine by.
+    #[must_use]
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// Signs one attempt to send a submission; for a day after a rotation with the replaced key, too.
     ///
     /// # Errors
     /// When the system has no randomness.
@@ -118,7 +167,9 @@ impl Identity {
         delivery: Delivery,
     ) -> Result<SignedRequest<'a>, IdentityError> {
         let path = endpoint.path(&format!("telemetry/{}", submission.category()));
-        let headers = sign(
+        let request = self.ring().request;
+        let previous = request.previous.as_ref().map(|old| old.key.as_ref());
+        let headers = sign_twice(
             &Outgoing {
                 authority: endpoint.authority(),
                 path: &path,
@@ -131,7 +182,8 @@ impl Identity {
                 delivery,
                 body: submission.body(),
             },
-            &self.request_key,
+            &request.current,
+            previous,
             created,
             random_bytes()?,
         );
@@ -149,16 +201,24 @@ impl Identity {
     #[must_use]
     pub fn log_key_of(&self, origin: &Origin) -> Option<String> {
         let name = origin.to_string().parse().ok()?;
-        let key = NoteKey::new(name, Algorithm::Ed25519, *self.log_key.verifying());
+        let key = NoteKey::new(
+            name,
+            Algorithm::Ed25519,
+            *self.ring().log.current.verifying(),
+        );
         Some(key.to_string())
     }
 
-    /// Signs a head of the ledger, with the key that signs nothing else.
+    /// Signs a head of the ledger, with the key that signs nothing else. The first one after a rotation has the
+    /// replaced key's signature above it.
     ///
     /// # Errors
     /// When the head's name does not fit into a signed note.
     pub fn sign_head(&self, head: &Checkpoint) -> Result<String, CheckpointError> {
-        head.sign(&self.log_key)
+        let log = self.ring().log;
+        let previous = log.previous.as_ref().map(|old| old.key.as_ref());
+        let keys: Vec<_> = previous.into_iter().chain([&*log.current]).collect();
+        head.sign_with(&keys)
     }
 
     /// Signs the request to enrol, which proves possession of the request key.
@@ -173,18 +233,20 @@ impl Identity {
         challenge: &Challenge,
         created: Timestamp,
     ) -> Result<SignedEnrolment, IdentityError> {
+        let ring = self.ring();
+        let key = &ring.request.current;
         let request = EnrolRequest {
             agent_id: self.agent_id.clone(),
             company_id: company.clone(),
-            request_key: Jwk::from(*self.request_key.verifying()),
-            log_key: Jwk::from(*self.log_key.verifying()),
+            request_key: Jwk::from(*key.verifying()),
+            log_key: Jwk::from(*ring.log.current.verifying()),
             fingerprint: self.fingerprint.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             site: Some(site.to_owned()),
         };
         let body = serde_json::to_vec(&request)
             .map_err(|source| IdentityError::EncodeEnrolment { source })?;
-        let headers = sign_enrolment(authority, &body, &self.request_key, created, challenge);
+        let headers = sign_enrolment(authority, &body, key, created, challenge);
         Ok(SignedEnrolment { body, headers })
     }
 }
@@ -243,9 +305,10 @@ pub fn published(
     let copy = snapshot.identity()?;
     let kept = keep::read_only(&directory, copy.as_deref(), key)
         .ok_or(IdentityError::Find { path: directory })?;
+    let ring = Ring::of(&kept)?;
     Ok(Published {
-        request_key: Jwk::from(*self::key(&kept.request)?.verifying()),
-        log_key: Jwk::from(*self::key(&kept.log)?.verifying()),
+        request_key: Jwk::from(*ring.request.current.verifying()),
+        log_key: Jwk::from(*ring.log.current.verifying()),
     })
 }
 
@@ -273,10 +336,6 @@ pub fn random_bytes<const N: usize>() -> Result<[u8; N], IdentityError> {
     Ok(bytes)
 }
 
-fn key(seed: &Seed) -> Result<SigningKey, IdentityError> {
-    SigningKey::from_seed(seed).map_err(|source| IdentityError::UseKey { source })
-}
-
 /// Why there is no usable identity.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
@@ -295,9 +354,34 @@ pub enum IdentityError {
         /// Its directory.
         path: PathBuf,
     },
+    /// Keys that do not follow on each other.
+    #[error("the new ledger key cannot take over from the old one")]
+    HandOver {
+        /// What the library said.
+        source: SuccessionError,
+    },
+    /// The name of a key cannot be written.
+    #[error("cannot name the ledger key")]
+    NameKey {
+        /// What the library said.
+        source: cms_attest::note::NoteError,
+    },
     /// No random numbers.
     #[error("the system gives no random numbers")]
     NoRandomness,
+    /// The identity is somebody else's, or has moved.
+    #[error(
+        "the identity of agent {agent_id} was made on another machine, and one of the two must not use it"
+    )]
+    OtherMachine {
+        /// Whose it is.
+        agent_id: AgentId,
+    },
+    /// A second rotation would lose the first.
+    #[error(
+        "the last rotation of the ledger key waits for its first receipt: try again when `status` shows it"
+    )]
+    Rotating,
     /// What is damaged cannot be moved away.
     #[error("cannot set a damaged identity aside in {}: make the directory writable", path.display())]
     SetAside {

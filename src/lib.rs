@@ -15,6 +15,7 @@ pub mod chance;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod durable;
 pub mod events;
 pub mod identity;

@@ -152,3 +152,10 @@ pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 
 /// Longest checkpoint of a source; a longer one is not kept, and the source begins anew after a restart.
 pub const CHECKPOINT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// How long submissions carry the signature of a replaced request key beside the new one's: a dashboard that is
+/// put back to the backup of the night loses nothing.
+pub const KEY_OVERLAP: SignedDuration = SignedDuration::from_hours(24);
+
+/// Longest command, and longest answer to one.
+pub const CONTROL_BYTES_MAX: u64 = 64 * 1024;

@@ -29,6 +29,9 @@ const RECENT_ROWS: u32 = 20;
 /// How long a reader may take; one that connects and does not read must not keep others waiting.
 const READ_WITHIN: Duration = Duration::from_secs(2);
 
+/// The mode of the socket: the agent's group may read.
+pub const MODE: u32 = 0o660;
+
 /// The pause after a connection could not be taken.
 const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
@@ -346,11 +349,11 @@ async fn kept(store: &Store) -> Result<Kept, StoreError> {
     })
 }
 
-/// Serves the snapshot as one line of JSON to whoever connects.
+/// Listens on a socket that whoever the mode lets may connect to.
 ///
 /// # Errors
 /// When the socket cannot be made.
-pub fn listen(path: &Path) -> io::Result<UnixListener> {
+pub fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory)?;
     }
@@ -359,7 +362,7 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
         fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     Ok(listener)
 }
 
@@ -476,11 +479,11 @@ mod tests {
     async fn a_file_in_the_place_of_the_socket_is_left_alone_and_an_old_socket_is_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("run").join("status.sock");
-        drop(listen(&path).unwrap());
-        drop(listen(&path).unwrap());
+        drop(listen(&path, MODE).unwrap());
+        drop(listen(&path, MODE).unwrap());
         let file = directory.path().join("notes.txt");
         fs::write(&file, "mine").unwrap();
-        assert!(listen(&file).is_err());
+        assert!(listen(&file, MODE).is_err());
         assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
     }
 

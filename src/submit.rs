@@ -9,6 +9,7 @@ mod enrol;
 mod keys;
 mod pin;
 mod receipts;
+mod rotate;
 mod send;
 mod vigil;
 
@@ -38,6 +39,7 @@ use crate::watchdog::{Loop, Pulse};
 
 pub use due::{Due, jitter};
 use enrol::Enrolment;
+use rotate::Asking;
 use vigil::Vigil;
 
 /// The name under which `status` shows how submitting goes.
@@ -72,6 +74,8 @@ pub struct Submitting {
     pub chance: Chance,
     /// Told by the collecting loop after each sample.
     pub sampled: Arc<Notify>,
+    /// Told when a person wants other keys.
+    pub rotating: Arc<Notify>,
     /// Where the loop shows that it is alive.
     pub pulse: Pulse,
     /// Told of each submission that was taken, if somebody listens. A full channel loses the news only.
@@ -109,6 +113,8 @@ struct Round {
     receipt_due: bool,
     /// When the dashboard was last asked for the heirs of its keys.
     successors_asked: Option<Instant>,
+    /// When the dashboard may be asked to take new keys.
+    asking: Asking,
     vigil: Vigil,
     /// Receipts have pauses of their own: submissions may be taken while they are not.
     receipts_backoff: Backoff,
@@ -146,13 +152,10 @@ impl Submitting {
             self.beat();
             if matches!(step, Step::Rest) {
                 let pause = self.pause(&round).await;
-                if round.awaiting_first {
-                    tokio::select! {
-                        () = self.sampled.notified() => {}
-                        () = sleep(pause) => {}
-                    }
-                } else {
-                    sleep(pause).await;
+                tokio::select! {
+                    () = self.sampled.notified(), if round.awaiting_first => {}
+                    () = self.rotating.notified() => {}
+                    () = sleep(pause) => {}
                 }
             }
         }
@@ -374,6 +377,9 @@ impl Submitting {
                 pause = pause.min(until_open(until, Instant::now()));
             }
         }
+        if let Some(until) = self.rotates_at(round) {
+            pause = pause.min(until_open(until, Instant::now()));
+        }
         // Slots end at whole seconds: a short extra wait saves a second look just before one.
         pause + Duration::from_millis(5)
     }
@@ -417,6 +423,7 @@ impl Round {
             head_first: true,
             receipt_due: false,
             successors_asked: None,
+            asking: Asking::new(),
             vigil: Vigil::default(),
             receipts_backoff: Backoff::new(RETRY_FIRST, RETRY_CEILING),
             receipts_closed_until: None,

@@ -12,6 +12,7 @@ pub(super) fn start_note(found: &Found, status: &Status, receipt: Option<Receipt
     let agent = concat!("agent ", env!("CARGO_PKG_VERSION"));
     let (said, note) = match found {
         Found::Made | Found::Whole => return agent.to_owned(),
+        Found::Reset => return format!("{agent}; a new identity, the old one was reset"),
         Found::Repaired(why) => (
             format!("the identity was repaired: {why}"),
             agent.to_owned(),

@@ -9,6 +9,7 @@ mod dashboard;
 mod demo;
 mod export;
 mod journal;
+mod key;
 mod logs;
 mod man;
 mod preview;
@@ -72,6 +73,8 @@ enum Command {
     Demo(demo::Demo),
     /// Write an evidence bundle of a period, which `verify` checks without a network.
     Export(export::Export),
+    /// List or replace the agent's keys.
+    Key(key::Key),
     /// Print the man page.
     Man(man::Man),
     /// Collect now and print the exact body that would be sent; nothing is sent or stored.
@@ -132,6 +135,7 @@ impl Cli {
             Command::Dashboard(dashboard) => dashboard.run(self.log_format),
             Command::Demo(demo) => demo.run(self.log_format),
             Command::Export(export) => export.run(config),
+            Command::Key(key) => key.run(config),
             Command::Man(man) => man.run(),
             Command::Preview(preview) => preview.run(config),
             Command::Probe(probe) => probe.run(),

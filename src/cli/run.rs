@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::{CliError, ExitStatus, LogFormat, load, logs};
 use crate::agent::{Agent, AgentError, Control};
+use crate::identity::IdentityError;
 use crate::limits::{BLOCKING_KEEP_ALIVE, BLOCKING_THREADS};
 use crate::store::StoreError;
 use crate::world::World;
@@ -37,6 +38,9 @@ impl Run {
                     {
                         CliError::configuration(&error)
                     }
+                    AgentError::Identity(IdentityError::OtherMachine { .. }) => {
+                        CliError::configuration(&error).hint(OTHER_MACHINE)
+                    }
                     _ => CliError::failed(&error).hint("`check` shows what stands in the way"),
                 })?;
             agent
@@ -49,6 +53,9 @@ impl Run {
         outcome.map(|()| ExitStatus::Ok)
     }
 }
+
+/// What a person can do about an identity of another machine.
+const OTHER_MACHINE: &str = "if this machine is a copy, run `cms-telemetry-agent key rotate --reset-identity`; if the agent has moved here, or its main board was replaced, run `cms-telemetry-agent key rotate --same-agent`";
 
 /// One thread for both loops, and a few for collectors that block.
 pub(super) fn runtime() -> Result<Runtime, CliError> {

@@ -65,7 +65,7 @@ impl Status {
     clippy::disallowed_methods,
     reason = "this command has no runtime; the process does nothing else"
 )]
-fn wait(span: Duration) {
+pub(super) fn wait(span: Duration) {
     thread::sleep(span);
 }
 

@@ -18,8 +18,8 @@ use super::{IdentityError, random_bytes};
 use crate::durable;
 use crate::limits::IDENTITY_BYTES_MAX;
 use crate::seal::StoreKey;
-use crate::store::Store;
 use crate::store::key::IDENTITY;
+use crate::store::{RESET_MARKER, Store};
 
 /// The file of the sealed keys.
 const SEALED: &str = "keys";
@@ -39,6 +39,8 @@ pub enum Found {
     Made,
     /// One copy was damaged or missing, and was made again from the other. What was, in words.
     Repaired(String),
+    /// A person had the old one taken out: this is a new identity.
+    Reset,
     /// As it was.
     Whole,
 }
@@ -175,8 +177,11 @@ impl<'a> Keeper<'a> {
         }
         let nothing = matches!((file, copy), (Copy::Missing, Copy::Missing));
         let left = PLAIN.iter().any(|name| self.directory.join(name).exists());
+        let was_reset = self.directory.join(RESET_MARKER).exists();
         let found = if nothing && !left && !self.store.has_ledger().await? {
             Found::Made
+        } else if nothing && !left && was_reset {
+            Found::Reset
         } else {
             let why =
                 format!("the file identity/{SEALED} was {file}, its copy in the store was {copy}");
@@ -191,6 +196,8 @@ impl<'a> Keeper<'a> {
 
     /// What is beside the sealed file: the id for people, and nothing unsealed.
     fn tidy(&self, kept: &Kept) -> Result<(), IdentityError> {
+        // There is an identity again: should this one be lost, that was not asked for.
+        drop(fs::remove_file(self.directory.join(RESET_MARKER)));
         for name in PLAIN {
             let path = self.directory.join(name);
             let ours = |seed: Seed| kept.seeds().any(|(_, known)| *known == seed);

@@ -20,8 +20,8 @@ const REQUEST: &str = "request";
 /// The name of the seed of the log key.
 const LOG: &str = "log";
 
-/// More than a line with a seed has.
-const SEED_LINE_BYTES: usize = 128;
+/// More than a line has.
+const LINE_BYTES: usize = 160;
 
 /// A seed of an Ed25519 key.
 pub(super) type Seed = Zeroizing<[u8; 32]>;
@@ -39,6 +39,8 @@ pub(super) struct Kept {
     pub(super) log: Seed,
     /// Make further keys, by name.
     pub(super) further: BTreeMap<String, Seed>,
+    /// What is known of keys and machine, by name. No secrets.
+    pub(super) facts: BTreeMap<String, String>,
 }
 
 impl Kept {
@@ -50,6 +52,7 @@ impl Kept {
             request,
             log,
             further: BTreeMap::new(),
+            facts: BTreeMap::new(),
         }
     }
 
@@ -68,7 +71,7 @@ impl Kept {
     pub(super) fn text(&self) -> Zeroizing<String> {
         // Room for all of it from the start: growing would leave copies behind that are not wiped.
         let mut text = Zeroizing::new(String::with_capacity(
-            SEED_LINE_BYTES * (self.further.len() + 4),
+            LINE_BYTES * (self.further.len() + self.facts.len() + 4),
         ));
         let (agent_id, revision) = (&self.agent_id, self.revision);
         // Writing to a String cannot fail.
@@ -76,6 +79,9 @@ impl Kept {
         for (name, seed) in self.seeds() {
             let seed = Zeroizing::new(STANDARD_NO_PAD.encode(seed.as_slice()));
             let _written = writeln!(text, "seed {name} {}", *seed);
+        }
+        for (name, fact) in &self.facts {
+            let _written = writeln!(text, "fact {name} {fact}");
         }
         text
     }
@@ -92,13 +98,23 @@ impl Kept {
             let (name, seed) = line.strip_prefix("seed ")?.split_once(' ')?;
             Some((name.to_owned(), parse_seed(seed)?))
         };
-        let mut further: BTreeMap<String, Seed> = lines.map(seed).collect::<Option<_>>()?;
+        let (mut further, mut facts) = (BTreeMap::new(), BTreeMap::new());
+        for line in lines {
+            match line.strip_prefix("fact ") {
+                Some(fact) => {
+                    let (name, fact) = fact.split_once(' ')?;
+                    facts.insert(name.to_owned(), fact.to_owned());
+                }
+                None => further.extend([seed(line)?]),
+            }
+        }
         Some(Self {
             agent_id,
             revision,
             request: further.remove(REQUEST)?,
             log: further.remove(LOG)?,
             further,
+            facts,
         })
     }
 }
@@ -125,6 +141,7 @@ mod tests {
         let seed = |byte| Zeroizing::new([byte; 32]);
         let mut kept = Kept::first(agent_id, seed(1), seed(2));
         kept.further.insert("next".to_owned(), seed(3));
+        kept.facts.insert("since".to_owned(), "a while".to_owned());
         let text = kept.text();
         assert_eq!(Kept::parse(&text), Some(kept.clone()));
         for lines in 0..4 {

@@ -8,6 +8,9 @@ use cms_attest::Digest;
 use cms_attest::keys::SigningKey;
 use cms_spec::{CompanyId, Subject};
 
+/// Begins the stand-in of a machine id.
+const OF_BOOT: &str = "boot:";
+
 /// What tells this machine from its clones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
@@ -29,9 +32,16 @@ impl Machine {
         };
         let machine_id = read("/etc/machine-id").or_else(|| read("/var/lib/dbus/machine-id"));
         Self {
-            machine_id: machine_id.unwrap_or_else(|| format!("boot:{boot_id}")),
+            machine_id: machine_id.unwrap_or_else(|| format!("{OF_BOOT}{boot_id}")),
             product_uuid: read("/sys/class/dmi/id/product_uuid"),
         }
+    }
+
+    /// The machine's id, unless it is another one at the next boot, as in a container without one.
+    #[must_use]
+    pub fn lasting_id(&self) -> Option<&str> {
+        let id = self.machine_id.as_str();
+        (!id.starts_with(OF_BOOT)).then_some(id)
     }
 
     /// The id under which this host reports unless one is configured: it names the machine to nobody
@@ -55,7 +65,7 @@ impl Machine {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes
         .iter()
         .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {

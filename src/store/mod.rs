@@ -40,6 +40,7 @@ mod place;
 mod plain;
 pub mod quarantine;
 pub mod receipts;
+mod reset;
 pub mod retention;
 pub mod samples;
 mod schema;
@@ -70,6 +71,7 @@ pub use ledger::{LeafDraft, Moment};
 pub use outbox::{Enqueued, OutboxCounts, Sender, Submission, SubmissionRow};
 pub use quarantine::SetAside;
 pub use receipts::{COSIGNER, COSIGNER_SUCCESSIONS, LOG_SUCCESSIONS, Offer, ReceiptRow};
+pub use reset::{MARKER as RESET_MARKER, Reset, reset};
 pub use retention::Removed;
 
 /// The agent's store. Cheap to clone; all clones speak to one thread.

@@ -10,7 +10,7 @@ use crate::status::{PartState, error_chain};
 use crate::store::{COSIGNER, StoreError};
 use crate::transport::SendError;
 
-/// The authority of the dashboard that knows this agent's keys, in the store's `meta`.
+/// The dashboard that knows this agent on this machine, in the store's `meta`.
 const ENROLLED_WITH: &str = "enrolled_with";
 
 /// Where the agent stands with its dashboard.
@@ -32,9 +32,10 @@ impl Submitting {
         api_key: &mut ApiKey,
     ) -> Result<bool, StoreError> {
         let authority = self.transport.endpoint().authority();
+        let enrolled = self.enrolled(authority);
         // A pin that is lost, not one that was never given, is asked for again.
         let is_pinned = self.store.meta(COSIGNER).await?.is_some();
-        if is_pinned && self.store.meta(ENROLLED_WITH).await?.as_deref() == Some(authority) {
+        if is_pinned && self.store.meta(ENROLLED_WITH).await?.as_deref() == Some(&enrolled) {
             round.enrolment = Enrolment::Done;
             return Ok(true);
         }
@@ -48,9 +49,7 @@ impl Submitting {
         match tried {
             Ok(answer) => {
                 self.pin_cosigner(&answer).await?;
-                self.store
-                    .set_meta(ENROLLED_WITH, authority.to_owned())
-                    .await?;
+                self.store.set_meta(ENROLLED_WITH, enrolled).await?;
                 tracing::info!(key_id = %self.identity.key_id(), "enrolled with the dashboard");
                 round.enrolment = Enrolment::Done;
                 Ok(true)
@@ -91,6 +90,12 @@ impl Submitting {
                 Ok(false)
             }
         }
+    }
+
+    /// Authority, agent and machine: a copy of the store on another machine has to enrol itself, and is refused.
+    fn enrolled(&self, authority: &str) -> String {
+        let (agent_id, fingerprint) = (self.identity.agent_id(), self.identity.fingerprint());
+        format!("{authority} {agent_id} {fingerprint}")
     }
 
     async fn try_enrol(&self, round: &mut Round, api_key: &str) -> Result<EnrolAnswer, SendError> {

@@ -12,7 +12,7 @@ use cms_attest::checkpoint::{CosignerKey, verify_cosignature};
 use tokio::time::Instant;
 
 use super::{Round, Submitting};
-use crate::identity;
+use crate::identity::{self, Purpose};
 use crate::limits::RETRY_CEILING;
 use crate::status::{PartState, error_chain};
 use crate::store::{Offer, StoreError};
@@ -135,6 +135,7 @@ impl Submitting {
                 self.store.keep_receipt(receipt, note).await?;
                 round.receipts_backoff.reset();
                 round.receipts_closed_until = None;
+                self.finish_handing_over().await;
                 self.status.ok(PART, Some(detail));
             }
             Err(error) => {
@@ -148,6 +149,17 @@ impl Submitting {
             }
         }
         Ok(())
+    }
+
+    /// The head that both ledger keys have signed is receipted: the replaced one is not needed any more.
+    async fn finish_handing_over(&self) {
+        if !self.identity.hands_over_the_ledger() {
+            return;
+        }
+        let now = self.clock.now();
+        if let Err(error) = self.identity.settle(Purpose::Log, now).await {
+            tracing::warn!(error = %error_chain(&error), "the replaced ledger key is still kept; the next receipt tries again");
+        }
     }
 
     /// Goes on in a new ledger after a doubt about this one. A signed log is never repaired.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use cms_attest::Problem;
 use cms_spec::payload::Delivery;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
@@ -57,7 +58,7 @@ impl Submitting {
             }
             round.closed_until = None;
         }
-        if round.has_nothing_to_send() {
+        if round.has_nothing_to_send() && !self.may_rotate(round) {
             return Ok(Step::Rest);
         }
         let mut api_key = match self.api_keys.read() {
@@ -71,6 +72,7 @@ impl Submitting {
         if round.enrolment == Enrolment::Wanted && !self.enrol(round, &mut api_key).await? {
             return Ok(Step::Rest);
         }
+        self.rotate(round, &mut api_key).await?;
         if round.head_first {
             self.ask_for_receipt(round).await?;
         }
@@ -256,6 +258,15 @@ impl Submitting {
     ) -> Result<Step, StoreError> {
         let now = self.clock.now();
         match error {
+            // Of an identity that was lost or reset: no key of this agent can ever sign it.
+            SendError::Rejected(problem) | SendError::Blocked(problem)
+                if is_of_another_agent(&problem) =>
+            {
+                let reason = problem.to_string();
+                tracing::warn!(category = %submission.category(), index = submission.index(), "a submission of the agent before this identity stays here");
+                self.store.mark_rejected(submission, now, reason).await?;
+                Ok(Step::Again)
+            }
             SendError::Rejected(problem) if problem.error != FROM_THE_FUTURE => {
                 let reason = problem.to_string();
                 tracing::error!(category = %submission.category(), index = submission.index(), reason, "the dashboard will not take this submission; it is kept for a person");
@@ -332,6 +343,10 @@ impl Remedy {
 fn offset(server_time: Timestamp, now: Timestamp) -> Option<SignedDuration> {
     let offset = server_time.duration_since(now);
     (offset.abs() <= CLOCK_OFFSET_MAX).then_some(offset)
+}
+
+fn is_of_another_agent(problem: &Problem) -> bool {
+    problem.error == "agent_mismatch"
 }
 
 #[cfg(test)]

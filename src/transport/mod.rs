@@ -17,13 +17,14 @@ use std::time::Duration;
 
 use cms_attest::answer::{Accepted, Problem};
 use cms_attest::enrol::{ChallengeAnswer, EnrolAnswer};
+use cms_attest::rotate::RotateAnswer;
 use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, StatusCode};
 
 use self::tls::TlsFiles;
 use crate::config::Endpoint;
-use crate::identity::{SignedEnrolment, SignedRequest};
+use crate::identity::{SignedEnrolment, SignedRequest, SignedRotation};
 use crate::limits::{ANSWER_TEXT_MAX, ATTEMPT_TIMEOUT, CONNECT_TIMEOUT};
 
 /// Speaks to one dashboard. Cheap to clone.
@@ -174,6 +175,20 @@ impl Transport {
         )
     }
 
+    /// Sends a signed rotation.
+    ///
+    /// # Errors
+    /// As [`Transport::send`].
+    pub async fn rotate(
+        &self,
+        rotation: &SignedRotation,
+        api_key: &str,
+    ) -> Result<RotateAnswer, SendError> {
+        let path = format!("agents/{}/rotate", rotation.agent_id);
+        let (url, body) = (self.endpoint.url(&path), rotation.body.clone());
+        decode(&self.post(&url, &rotation.headers, body, api_key).await?)
+    }
+
     async fn post(
         &self,
         url: &str,
@@ -247,6 +262,10 @@ fn classify(url: &str, answer: Answer) -> Result<Vec<u8>, SendError> {
         problem.message.clone()
     };
     match status {
+        // The address is there; whom it is about is not.
+        StatusCode::NOT_FOUND if problem.error == "agent_unknown" => {
+            Err(SendError::Blocked(problem))
+        }
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Err(SendError::NotThere {
             url: url.to_owned(),
         }),

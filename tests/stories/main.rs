@@ -21,6 +21,7 @@ mod lose_nothing;
 mod meet_odd_dashboards;
 mod operations;
 mod refuse_what_is_wrong;
+mod replace_keys;
 mod rotate_keys;
 mod see_what_changed;
 mod show_the_evidence;

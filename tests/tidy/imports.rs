@@ -9,7 +9,7 @@ const LAYERS: [&[&str]; 9] = [
     &["cli"],
     &["agent"],
     &["world"],
-    &["gateway", "schedule", "submit", "witness"],
+    &["control", "gateway", "schedule", "submit", "witness"],
     &[
         "events",
         "identity",
