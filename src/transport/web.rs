@@ -158,7 +158,7 @@ impl Outside {
             "it speaks no TLS 1.3: set tls.min_version = \"1.2\" if it cannot do better"
         } else if found.contains("InvalidContentType") || found.contains("corrupt message") {
             "it seems to speak no TLS: the address may have to begin with http://"
-        } else if found.contains("CertificateRequired") {
+        } else if found.contains("CertificateRequired") || found.contains("alert: BadCertificate") {
             "it asks for a client certificate: give tls.client_cert_file and tls.client_key_file"
         } else if error.is_connect() {
             "is it running there, and may this host reach it?"

@@ -218,6 +218,8 @@ impl Taker {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     type Rows = Vec<(BTreeMap<String, String>, String)>;
@@ -284,6 +286,21 @@ mod tests {
         for (text, words) in cases {
             let refused = taken(text, 5).unwrap_err();
             assert!(refused.contains(words), "{text}: {refused}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_taken_the_same_in_any_pieces(
+            text in "[\\[\\]{}\",:\\\\ a1]{0,60}",
+            front in prop::bool::ANY,
+            piece in 1_usize..20,
+        ) {
+            let front = if front { r#"{"status":"success","data":{"resultType":"vector","result":["# } else { "" };
+            let text = format!("{front}{text}");
+            let whole = taken(&text, text.len().max(1));
+            let parts = taken(&text, piece);
+            prop_assert_eq!(whole.map(|(rows, _)| rows), parts.map(|(rows, _)| rows));
         }
     }
 

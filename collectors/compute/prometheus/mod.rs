@@ -14,6 +14,7 @@ pub mod probe;
 mod query;
 mod server;
 mod settings;
+mod statement;
 
 use crate::Host;
 use crate::host::read_text;
