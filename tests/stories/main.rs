@@ -28,3 +28,4 @@ mod show_the_evidence;
 mod site;
 mod survive_damage;
 mod trust_nobody_alone;
+mod watch_a_site;
