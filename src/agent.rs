@@ -7,6 +7,8 @@
 
 mod opening;
 mod prune;
+#[cfg(test)]
+mod rotates;
 mod sockets;
 
 use std::path::{Path, PathBuf};
