@@ -7,8 +7,6 @@
 
 mod opening;
 mod prune;
-#[cfg(test)]
-mod rotates;
 mod sockets;
 
 use std::path::{Path, PathBuf};

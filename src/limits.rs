@@ -11,6 +11,9 @@ pub const STORE_QUEUE: usize = 64;
 /// Rounds of retention to one look for data keys that seal nothing: it reads the whole store, so once a day.
 pub const PRUNES_PER_SWEEP: u32 = 24;
 
+/// Damaged records of one run that the log names; more are counted.
+pub const RECORDS_TOLD_MAX: u32 = 20;
+
 /// Data keys of the store that are held opened: the windows are read in order, so that few change places.
 pub const DATA_KEYS_OPEN_MAX: usize = 16;
 

@@ -68,6 +68,7 @@ struct Families {
     store_bytes: Gauge,
     store_damage: Counter,
     quarantine_bytes: Gauge,
+    records_set_aside: Gauge,
     resident_bytes: Gauge,
     cpu_seconds: Gauge<f64, AtomicU64>,
     wake_ups: Gauge,
@@ -84,6 +85,7 @@ impl Metrics {
         let outbox = Family::default();
         let (store_bytes, resident_bytes) = (Gauge::default(), Gauge::default());
         let (store_damage, quarantine_bytes) = (Counter::default(), Gauge::default());
+        let records_set_aside = Gauge::default();
         let (cpu_seconds, wake_ups) = (Gauge::default(), Gauge::default());
         registry.register(
             "ticks",
@@ -117,6 +119,11 @@ impl Metrics {
             "Times that a part of the store was damaged and set aside, since it was first made",
             store_damage.clone(),
         );
+        registry.register(
+            "store_records_set_aside",
+            "Records of the store that cannot be opened and were set aside",
+            records_set_aside.clone(),
+        );
         registry.register_with_unit(
             "store_quarantine",
             "Size of what was set aside",
@@ -149,6 +156,7 @@ impl Metrics {
             store_bytes,
             store_damage,
             quarantine_bytes,
+            records_set_aside,
             resident_bytes,
             cpu_seconds,
             wake_ups,
@@ -207,6 +215,10 @@ impl Metrics {
                 .store(damage.count, Ordering::Relaxed);
             let bytes = i64::try_from(damage.quarantined_bytes).unwrap_or(i64::MAX);
             self.0.quarantine_bytes.set(bytes);
+        }
+        if let Ok(set_aside) = store.set_aside().await {
+            let records = i64::try_from(set_aside.values().sum::<u64>()).unwrap_or(i64::MAX);
+            self.0.records_set_aside.set(records);
         }
         if let Some(own) = OwnCost::read() {
             self.0.resident_bytes.set(own.resident_bytes);

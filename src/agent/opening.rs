@@ -10,29 +10,26 @@ use crate::store::ReceiptRow;
 /// one's last receipt.
 pub(super) fn start_note(found: &Found, status: &Status, receipt: Option<ReceiptRow>) -> String {
     let agent = concat!("agent ", env!("CARGO_PKG_VERSION"));
-    let (said, note) = match found {
-        Found::Made | Found::Whole => return agent.to_owned(),
-        Found::Reset => return format!("{agent}; a new identity, the old one was reset"),
-        Found::Repaired(why) => (
-            format!("the identity was repaired: {why}"),
-            agent.to_owned(),
-        ),
+    match found {
+        Found::Made | Found::Whole => agent.to_owned(),
+        Found::Reset => format!("{agent}; a new identity, the old one was reset"),
+        Found::Repaired(why) => {
+            let said = format!("repaired at this start: {why}");
+            status.ok("identity", Some(said));
+            agent.to_owned()
+        }
         Found::Lost(why) => {
+            let said = format!("the identity was lost, this is a new one: {why}");
+            status.set("identity", PartState::Degraded, Some(said));
             let before = receipt.map_or_else(String::new, |receipt| {
                 format!(
                     "; epoch {} was receipted to size {}",
                     receipt.epoch, receipt.size
                 )
             });
-            let said = format!("the identity was lost, this is a new one: {why}");
-            (
-                said,
-                format!("{agent}; a new identity, the old one was lost{before}"),
-            )
+            format!("{agent}; a new identity, the old one was lost{before}")
         }
-    };
-    status.set("identity", PartState::Degraded, Some(said));
-    note
+    }
 }
 
 /// What does not change while the agent runs.

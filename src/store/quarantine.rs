@@ -9,6 +9,7 @@ use rusqlite::{Connection, params};
 
 use super::seal::{Record, Sealer};
 use super::{Store, StoreError};
+use crate::limits::RECORDS_TOLD_MAX;
 
 /// How many records were set aside, for each table and column.
 pub type SetAside = BTreeMap<String, u64>;
@@ -68,12 +69,15 @@ pub(super) fn set_aside(
         what: "a damaged record",
         source,
     };
-    tracing::error!(
-        record = record.kind(),
-        row = record.row(),
-        why,
-        "a record of the store is damaged; it is set aside and the agent goes on without it"
-    );
+    // A data key that is lost takes thousands with it; status counts them all.
+    if sealer.tells_of_damage(RECORDS_TOLD_MAX) {
+        tracing::error!(
+            record = record.kind(),
+            row = record.row(),
+            why,
+            "a record of the store is damaged; it is set aside and the agent goes on without it"
+        );
+    }
     if !sealer.may_write() {
         return Ok(());
     }

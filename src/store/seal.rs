@@ -11,7 +11,7 @@
 //! record = form (1 byte) | data key (4, big endian) | nonce (12) | AES-256-GCM of zstd of the content | tag (16)
 //! ```
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::path::Path;
@@ -58,6 +58,7 @@ pub(super) struct Sealer {
     key: StoreKey,
     current: Option<DataKey>,
     opened: RefCell<VecDeque<(u32, Option<DataKey>)>>,
+    damaged: Cell<u32>,
 }
 
 #[derive(Clone)]
@@ -81,6 +82,7 @@ impl Sealer {
             key: key.clone(),
             current: None,
             opened: RefCell::default(),
+            damaged: Cell::default(),
         })
     }
 
@@ -93,6 +95,7 @@ impl Sealer {
             key: key.clone(),
             current: Some(insert_data_key(connection, key)?),
             opened: RefCell::default(),
+            damaged: Cell::default(),
         })
     }
 
@@ -124,6 +127,13 @@ impl Sealer {
     /// Whether records can be sealed, and damaged ones set aside.
     pub(super) fn may_write(&self) -> bool {
         self.current.is_some()
+    }
+
+    /// Counts a damaged record, and answers whether it is one of the first.
+    pub(super) fn tells_of_damage(&self, told_max: u32) -> bool {
+        let count = self.damaged.get().saturating_add(1);
+        self.damaged.set(count);
+        count <= told_max
     }
 
     /// The number of the data key of this generation.

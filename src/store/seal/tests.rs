@@ -155,6 +155,19 @@ fn a_damaged_data_key_is_read_from_its_spare_and_costs_its_own_records_when_both
 }
 
 #[test]
+fn a_disk_that_takes_nothing_starts_with_the_last_data_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let (connection, first) = database(&directory);
+    let path = directory.path().join("store.db");
+    connection.pragma_update(None, "query_only", true).unwrap();
+    let next = Sealer::next(&connection, &path, &key(1)).unwrap();
+    assert_eq!(next.current(), first.current());
+    let sealed = next.seal(RECORDS[0], b"content").unwrap();
+    let opened = first.open(&connection, RECORDS[0], &sealed);
+    assert_eq!(opened.unwrap(), b"content");
+}
+
+#[test]
 fn a_name_that_is_damaged_does_not_make_the_key_a_wrong_one() {
     let directory = tempfile::tempdir().unwrap();
     let (connection, _) = database(&directory);
