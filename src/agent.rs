@@ -5,9 +5,12 @@
 //! configuration that is refused changes nothing. Shutdown order: stop collecting, write the `stop` leaf,
 //! send what is ready within the grace period, close the store.
 
+mod opened;
 mod opening;
 mod prune;
 mod sockets;
+mod unset_clock;
+mod waiting;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,21 +29,25 @@ use crate::clock::Clock;
 use crate::config::{Config, ConfigErrors, Witness};
 use crate::events::Events;
 use crate::identity::{self, Identity, IdentityError, Machine};
-use crate::limits::{CLOCK_LOOK, CLOCK_SET_AFTER, REOPEN_CEILING, REOPEN_FIRST};
+use crate::limits::{REOPEN_CEILING, REOPEN_FIRST};
 use crate::metrics::{self, Metrics};
 use crate::schedule::{self, Changes, Collecting, Source};
 use crate::seal::{KeyError, StoreKey};
 use crate::status::{PartState, Status, error_chain};
-use crate::store::{self, Sender, Store, StoreError};
+use crate::store::{Sender, Store, StoreError};
 use crate::submit::{Submitting, Taken};
 use crate::transport::tls::TlsFiles;
 use crate::transport::web::Outbound;
 use crate::transport::{Transport, TransportError};
-use crate::watchdog::{self, Loop, Pulse};
+use crate::watchdog::{self, Pulse};
 use crate::witness::{self, Witnessing};
 use crate::world::World;
+use opened::Opened;
 use opening::{nameplate, start_note};
 use prune::Pruning;
+use unset_clock::clock_is_set;
+
+pub use waiting::run;
 
 /// What a running agent can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,23 +97,30 @@ impl Agent {
         world: World,
         accepted: Option<mpsc::Sender<Taken>>,
     ) -> Result<Self, AgentError> {
+        let opened = Opened::open(&config, &world).await?;
+        Ok(Self::with(config_path, config, world, accepted, opened))
+    }
+
+    fn with(
+        config_path: &Path,
+        config: Config,
+        world: World,
+        accepted: Option<mpsc::Sender<Taken>>,
+        opened: Opened,
+    ) -> Self {
+        let Opened {
+            key,
+            store,
+            machine,
+            identity,
+            found,
+            receipt,
+            origin,
+        } = opened;
         let clock = world.clock.clone();
-        let key = store::key::find_or_make(&config.store)?;
-        let blocking = world.blocking.clone();
-        let store = Store::open_with(&config.store.path, &key, blocking, clock.clone()).await?;
-        let machine = Machine::local(&clock.boot_id());
-        let (identity, found) = Identity::open(&store, &key, &machine, clock.now()).await?;
-        let identity = Arc::new(identity);
-        let origin = store
-            .origin(
-                config.company_id.clone(),
-                identity.agent_id().clone(),
-                identity::moment(&clock, &ApiKeys::new(&config.dashboard)),
-            )
-            .await?;
         let status = Status::new(nameplate(&config, &identity, &key), clock.clone());
-        let start = start_note(&found, &status, store.newest_receipt().await?);
-        Ok(Self {
+        let start = start_note(&found, &status, receipt);
+        Self {
             config_path: config_path.to_owned(),
             api_keys: ApiKeys::new(&config.dashboard),
             config,
@@ -124,7 +138,7 @@ impl Agent {
             sampled: Arc::new(Notify::new()),
             rotating: Arc::new(Notify::new()),
             accepted,
-        })
+        }
     }
 
     /// Runs until it is told to shut down.
@@ -132,11 +146,14 @@ impl Agent {
     /// # Errors
     /// When the first configuration cannot be put to work. A later one that cannot is refused.
     pub async fn run(mut self, mut control: mpsc::Receiver<Control>) -> Result<(), AgentError> {
-        self.event(LeafKind::Start, &self.start).await?;
+        if let Err(error) = self.event(LeafKind::Start, &self.start).await {
+            tracing::error!(error = %error_chain(&error), "the start has no leaf");
+        }
         let digest = self.config.resolved.digest();
         self.note_configuration(&format!("configuration {digest} in use"))
             .await;
-        let _status_socket = self.serve_status();
+        let _status_socket =
+            sockets::serve_status(&self.config.status_socket, &self.status, &self.store);
         let _watchdog = AbortOnDrop(tokio::spawn(watchdog::feed(
             self.pulse.clone(),
             self.clock.clone(),
@@ -161,16 +178,7 @@ impl Agent {
     fn start(&self) -> Result<Generation, AgentError> {
         let submitting = self.submitting()?;
         let host = self.host()?;
-        let sources: Vec<Source> = self
-            .config
-            .sources
-            .iter()
-            .map(|source| Source {
-                collector: source.registration.id,
-                category: source.registration.category,
-                settings: Arc::clone(&source.settings),
-            })
-            .collect();
+        let sources = sources(&self.config);
         let mut parts: Vec<String> = sources
             .iter()
             .map(|source| source.settings.name())
@@ -441,6 +449,15 @@ impl Agent {
     }
 }
 
+fn sources(config: &Config) -> Vec<Source> {
+    let source = |source: &crate::config::Source| Source {
+        collector: source.registration.id,
+        category: source.registration.category,
+        settings: Arc::clone(&source.settings),
+    };
+    config.sources.iter().map(source).collect()
+}
+
 /// The machine's name, which stands in for a site that is not configured.
 #[must_use]
 pub fn hostname() -> String {
@@ -470,29 +487,6 @@ pub fn tls_files(config: &Config) -> TlsFiles {
     TlsFiles {
         ca_file: config.dashboard.ca_file.clone(),
         client_certificate: client.map(|files| (files.cert_file.clone(), files.key_file.clone())),
-    }
-}
-
-/// Waits for a clock that has not been set: readings and slots of 1970 would only have to be undone.
-async fn clock_is_set(clock: &Clock, pulse: &Pulse, status: &Status) {
-    let mut waited = false;
-    while clock.now() < CLOCK_SET_AFTER {
-        let error = format!(
-            "the clock says {}: set it; nothing is read or sent until then",
-            clock.now()
-        );
-        if !waited {
-            tracing::error!("{error}");
-        }
-        waited = true;
-        status.set("clock", PartState::Failed, Some(error));
-        pulse.beat(Loop::Collect, clock.monotonic());
-        pulse.beat(Loop::Submit, clock.monotonic());
-        tokio::time::sleep(CLOCK_LOOK).await;
-    }
-    if waited {
-        tracing::info!("the clock has been set");
-        status.ok("clock", None);
     }
 }
 
@@ -540,52 +534,4 @@ pub enum AgentError {
     /// The dashboard's address or certificates cannot be used.
     #[error("cannot set up the way to the dashboard")]
     Transport(#[from] TransportError),
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::status::{KeyRow, Nameplate};
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use crate::clock::Time;
-
-    /// Begins in 1970 and is put right after a few looks.
-    struct Unset(AtomicU32);
-
-    impl Time for Unset {
-        fn now(&self) -> jiff::Timestamp {
-            if self.0.fetch_add(1, Ordering::SeqCst) < 6 {
-                jiff::Timestamp::UNIX_EPOCH
-            } else {
-                CLOCK_SET_AFTER
-            }
-        }
-
-        fn boottime_ms(&self) -> u64 {
-            1
-        }
-
-        fn boot_id(&self) -> String {
-            "b".to_owned()
-        }
-    }
-
-    #[tokio::test]
-    async fn an_unset_clock_is_waited_for_and_shown() {
-        let clock = Clock::of(Arc::new(Unset(AtomicU32::new(0))));
-        let nameplate = Nameplate {
-            key: KeyRow::default(),
-            company_id: "acme-corp".to_owned(),
-            agent_id: "a".to_owned(),
-            endpoint: "https://localhost/api/v1".to_owned(),
-        };
-        let status = Status::new(nameplate, clock.clone());
-        clock_is_set(&clock, &Pulse::default(), &status).await;
-        assert_eq!(clock.now(), CLOCK_SET_AFTER);
-        let part = &status.parts()[0];
-        assert_eq!((part.name.as_str(), part.state), ("clock", PartState::Ok));
-        assert!(part.errors > 0);
-        assert!(part.last_error.as_ref().unwrap().contains("1970-01-01"));
-    }
 }

@@ -137,6 +137,10 @@ pub const HEARTBEAT_AFTER: Duration = Duration::from_secs(60 * 60);
 /// How often old readings and bodies are removed.
 pub const PRUNE_EVERY: Duration = Duration::from_secs(60 * 60);
 
+/// Values that are held in memory while there is no disk to write them to: some megabytes, and a day of a host with
+/// fifty readings a minute.
+pub const HELD_VALUES_MAX: usize = 50_000;
+
 /// How long `status` shows a store as degraded that was damaged and has been healed.
 pub const DAMAGE_SHOWN_FOR: SignedDuration = SignedDuration::from_hours(24);
 

@@ -184,6 +184,12 @@ impl Status {
         self.with(|board, _| board.nameplate = nameplate);
     }
 
+    /// Time since boot without suspend.
+    #[must_use]
+    pub fn monotonic(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
     /// A part did its work.
     pub fn ok(&self, name: &str, detail: Option<String>) {
         self.change(name, PartState::Ok, None, detail);

@@ -1,30 +1,30 @@
 //! The sockets of a running agent: one that says how it is, and one that takes commands about its keys.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
 use super::{AbortOnDrop, Agent};
 use crate::control;
-use crate::status;
+use crate::status::{self, Status};
+use crate::store::Store;
 
-impl Agent {
-    /// Answers with a snapshot until it is dropped.
-    pub(super) fn serve_status(&self) -> Option<AbortOnDrop> {
-        let path = &self.config.status_socket;
-        match status::listen(path, status::MODE) {
-            Ok(listener) => Some(AbortOnDrop(tokio::spawn(status::serve(
-                listener,
-                self.status.clone(),
-                self.store.clone(),
-            )))),
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "no status socket; the status command will find no agent");
-                None
-            }
+/// Answers with a snapshot until it is dropped.
+pub(super) fn serve_status(path: &Path, status: &Status, store: &Store) -> Option<AbortOnDrop> {
+    match status::listen(path, status::MODE) {
+        Ok(listener) => {
+            let serve = status::serve(listener, status.clone(), store.clone());
+            Some(AbortOnDrop(tokio::spawn(serve)))
+        }
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "no status socket; the status command will find no agent");
+            None
         }
     }
+}
 
+impl Agent {
     /// Takes commands about keys, with the API keys of this configuration.
     pub(super) fn serve_control(&self, tasks: &mut JoinSet<()>) {
         let path = control::socket(&self.config.status_socket);

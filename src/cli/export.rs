@@ -57,6 +57,7 @@ struct Written {
     bodies: u64,
     bodies_gone: u64,
     bodies_damaged: u64,
+    leaves_left_out: u64,
     receipts: u64,
     receipts_unfit: u64,
 }
@@ -197,6 +198,12 @@ impl Export {
                 written.bodies_damaged
             ));
         }
+        if written.leaves_left_out > 0 {
+            text.push_str(&format!(
+                "note: {} leaves were left out: they come after one that was lost to damage\n",
+                written.leaves_left_out
+            ));
+        }
         if written.receipts_unfit > 0 {
             text.push_str(&format!(
                 "note: {} receipts were left out: they are not of the keys in use today\n",
@@ -270,7 +277,7 @@ impl Bundle<'_> {
         for who in self.signers.clone() {
             next.push((self.fit_receipt(epoch, who.as_ref(), 0)?, who));
         }
-        snapshot.each_leaf(epoch, size, |index, record| {
+        let left_out = snapshot.each_leaf(epoch, size, |index, record| {
             if index % LEAVES_PER_LOOK == 0 {
                 self.progress
                     .say(&format!("writing leaf {index} of {size}"));
@@ -301,8 +308,10 @@ impl Bundle<'_> {
                     witness: who.as_ref().map(ToString::to_string),
                 }))?;
             }
-            Ok(())
-        })
+            Ok::<_, ExportError>(())
+        })?;
+        self.written.leaves_left_out += left_out;
+        Ok(())
     }
 
     fn body(&mut self, epoch: u64, index: u64) -> Result<(), ExportError> {

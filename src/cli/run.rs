@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::{CliError, ExitStatus, LogFormat, load, logs};
-use crate::agent::{Agent, AgentError, Control};
+use crate::agent::{self, AgentError, Control};
 use crate::identity::IdentityError;
 use crate::limits::{BLOCKING_KEEP_ALIVE, BLOCKING_THREADS};
 use crate::store::StoreError;
@@ -29,7 +29,7 @@ impl Run {
         let runtime = runtime()?;
         let outcome = runtime.block_on(async {
             let control = signals().map_err(|error| CliError::failed(&error))?;
-            let agent = Agent::open(config_path, config, World::real(), None)
+            agent::run(config_path, config, World::real(), None, control)
                 .await
                 .map_err(|error| match error {
                     // Trying again changes nothing before a person has put the key right.
@@ -42,11 +42,7 @@ impl Run {
                         CliError::configuration(&error).hint(OTHER_MACHINE)
                     }
                     _ => CliError::failed(&error).hint("`check` shows what stands in the way"),
-                })?;
-            agent
-                .run(control)
-                .await
-                .map_err(|error| CliError::failed(&error))
+                })
         });
         // A collector that hangs in the kernel must not keep a stopped agent alive.
         runtime.shutdown_background();

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use cms_attest::leaf::Leaf;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::key::IDENTITY;
@@ -94,7 +95,8 @@ impl Snapshot {
             .collect()
     }
 
-    /// Shows the leaves of an epoch below this index, in order.
+    /// Shows the leaves of an epoch below this index, in order, up to the first one that is missing or damaged:
+    /// what stands after a hole proves nothing. Answers how many are left out for that.
     ///
     /// # Errors
     /// When the database cannot be read, or with the first error of `visit`.
@@ -103,21 +105,31 @@ impl Snapshot {
         epoch: u64,
         below: u64,
         mut visit: impl FnMut(u64, String) -> Result<(), E>,
-    ) -> Result<(), E> {
+    ) -> Result<u64, E> {
         let failed = read("leaves");
         let mut select = self
             .connection
-            .prepare("SELECT idx, record FROM leaf WHERE epoch = ?1 AND idx < ?2 ORDER BY idx")
+            .prepare(
+                "SELECT idx, record, hash FROM leaf WHERE epoch = ?1 AND idx < ?2 ORDER BY idx",
+            )
             .map_err(&failed)?;
         let mut rows = select
             .query([to_sql(epoch), to_sql(below)])
             .map_err(&failed)?;
+        let (mut next, mut left_out) = (0, 0);
         while let Some(row) = rows.next().map_err(&failed)? {
-            let index = row.get::<_, i64>(0).map_err(&failed)?;
-            let record = row.get(1).map_err(&failed)?;
-            visit(index.unsigned_abs(), record)?;
+            let index = row.get::<_, i64>(0).map_err(&failed)?.unsigned_abs();
+            let record: String = row.get(1).map_err(&failed)?;
+            let hash: Vec<u8> = row.get(2).map_err(&failed)?;
+            let holds = Leaf::hash_of(&record).as_bytes().as_slice() == hash.as_slice();
+            if left_out > 0 || index != next || !holds {
+                left_out += 1;
+                continue;
+            }
+            next += 1;
+            visit(index, record)?;
         }
-        Ok(())
+        Ok(left_out)
     }
 
     /// The bytes of a submission, if they are still kept.
@@ -224,6 +236,46 @@ mod tests {
     use crate::store::{LeafDraft, Moment, Store};
     use cms_attest::leaf::LeafKind;
     use jiff::Timestamp;
+
+    #[tokio::test]
+    async fn leaves_after_a_hole_are_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path(), &key(1)).await.unwrap();
+        let moment = Moment {
+            now: Timestamp::from_second(1_772_000_000).unwrap(),
+            boot_id: "b".to_owned(),
+            boottime_ms: 1,
+            api_key_id: None,
+        };
+        let agent_id = "018f3b1e-7c4a-7d2e-9b1a-5f6e7d8c9b0a".parse().unwrap();
+        let company = "acme-corp".parse().unwrap();
+        let origin = store
+            .origin(company, agent_id, moment.clone())
+            .await
+            .unwrap();
+        let drafts = vec![LeafDraft::event(LeafKind::Clock, "stepped"); 9];
+        store
+            .append_leaves(origin.clone(), moment, drafts)
+            .await
+            .unwrap();
+        let run = async |sql: &'static str| {
+            let done = store.call(move |inner| Ok(inner.connection.execute(sql, []).unwrap()));
+            assert_eq!(done.await.unwrap(), 1);
+        };
+        let shown = || {
+            let snapshot = Snapshot::open(directory.path(), &key(1)).unwrap();
+            let mut seen = Vec::new();
+            let left_out = snapshot.each_leaf(origin.epoch(), u64::MAX, |index, _| {
+                seen.push(index);
+                Ok::<_, StoreError>(())
+            });
+            (seen, left_out.unwrap())
+        };
+        run("UPDATE leaf SET record = record || ' ' WHERE idx = 6").await;
+        assert_eq!(shown(), (vec![0, 1, 2, 3, 4, 5], 3));
+        run("DELETE FROM leaf WHERE idx = 2").await;
+        assert_eq!(shown(), (vec![0, 1], 6));
+    }
 
     #[tokio::test]
     async fn what_is_written_later_is_not_seen() {

@@ -7,7 +7,8 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-use super::{StoreError, schema};
+use super::seal::refuse_before_opening;
+use super::{StoreError, heal, schema};
 use crate::config;
 use crate::limits::IDENTITY_BYTES_MAX;
 use crate::seal::{self, KeyError, KeyId, Looked, StoreKey};
@@ -66,8 +67,8 @@ pub fn fits(store: &Path, key: &StoreKey) -> Result<(), StoreError> {
 /// Refuses another key before anything is written. Where the database is gone the identity alone can tell: a new
 /// database would be made under it, and the right key would be the wrong one from then on.
 fn check(store: &Path, key: StoreKey) -> Result<StoreKey, KeyError> {
-    if let Err(StoreError::Key(error)) = fits(store, &key) {
-        return Err(error);
+    if let Some(keys) = heal::data_keys(store) {
+        refuse_before_opening(&key, &keys, store)?;
     }
     let known = schema::sealed_with(&store.join("store.db"));
     if known.is_some_and(|known| !known.is_empty()) {

@@ -46,6 +46,7 @@ pub mod samples;
 mod schema;
 mod seal;
 mod silent;
+mod standin;
 mod unused;
 
 use std::fmt;
@@ -73,6 +74,7 @@ pub use quarantine::SetAside;
 pub use receipts::{COSIGNER, COSIGNER_SUCCESSIONS, LOG_SUCCESSIONS, Offer, ReceiptRow};
 pub use reset::{MARKER as RESET_MARKER, Reset, reset};
 pub use retention::Removed;
+pub use standin::Taken as TakenOver;
 
 /// The agent's store. Cheap to clone; all clones speak to one thread.
 #[derive(Clone)]
@@ -104,6 +106,8 @@ pub struct Inner {
     silent: silent::Silent,
     oldest_tick_bucket: i64,
     health: heal::Health,
+    /// Only where there is no disk.
+    held: Option<standin::Held>,
 }
 
 type Request = Box<dyn FnOnce(&mut Inner) + Send>;
@@ -127,11 +131,20 @@ impl Store {
         blocking: Blocking,
         clock: Clock,
     ) -> Result<Self, StoreError> {
-        let key = key.clone();
+        let (key, directory) = (key.clone(), path.to_owned());
+        Self::start(path, blocking, move || Inner::open(&directory, key, clock)).await
+    }
+
+    /// Starts the thread, where there is to be one, with what `open` makes.
+    async fn start(
+        path: &Path,
+        blocking: Blocking,
+        open: impl FnOnce() -> Result<Inner, StoreError> + Send + 'static,
+    ) -> Result<Self, StoreError> {
         let path: Arc<Path> = Arc::from(path);
         if let Blocking::OnCaller(disk) = blocking {
             let here = Here {
-                inner: Inner::open(&path, key, clock)?,
+                inner: open()?,
                 may_grow: true,
             };
             let desk = Desk::Caller(Arc::new(Mutex::new(here)), disk);
@@ -139,11 +152,10 @@ impl Store {
         }
         let (requests, mut queue) = mpsc::channel::<Request>(STORE_QUEUE);
         let (opened, answer) = oneshot::channel();
-        let thread_path = Arc::clone(&path);
         thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || {
-                let mut inner = match Inner::open(&thread_path, key, clock) {
+                let mut inner = match open() {
                     Ok(inner) => inner,
                     Err(error) => {
                         drop(opened.send(Err(error)));
@@ -197,6 +209,7 @@ impl Store {
     /// When it is not.
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.call(|inner| {
+            inner.heal_again();
             inner.place.look();
             inner.refuse_when_gone()
         })
@@ -268,6 +281,7 @@ impl Inner {
             silent: silent::Silent::default(),
             oldest_tick_bucket,
             health: heal::Health::new(clock, key),
+            held: None,
         })
     }
 
@@ -380,6 +394,17 @@ pub enum StoreError {
     /// Its key is another one, or cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// There is no disk to write to; what is read is held in memory.
+    #[error(
+        "the store {} cannot be used: {reason}; it is tried again every few seconds, and what is read until then is held in memory",
+        path.display()
+    )]
+    NoDisk {
+        /// The directory.
+        path: PathBuf,
+        /// What stands in the way.
+        reason: String,
+    },
     /// Another version wrote it.
     #[error(
         "the store {} has version {found}, this agent knows up to {known}: use the newer agent, or start this one, which sets the store aside",

@@ -38,7 +38,7 @@ pub(super) struct Mark {
 
 /// The database that was opened, and whether it is still there.
 pub(super) struct Place {
-    claim: Claim,
+    claim: Option<Claim>,
     database: PathBuf,
     opened: (u64, u64),
     is_there: bool,
@@ -157,7 +157,7 @@ impl Place {
         })?;
         Ok(Self {
             marked: claim.mark(),
-            claim,
+            claim: Some(claim),
             database,
             opened,
             is_there: true,
@@ -169,8 +169,25 @@ impl Place {
         self.database.parent().unwrap_or(Path::new("."))
     }
 
-    pub(super) fn claim(&self) -> &Claim {
-        &self.claim
+    /// A database that is not there.
+    pub(super) fn nowhere(database: PathBuf) -> Self {
+        Self {
+            claim: None,
+            database,
+            opened: (0, 0),
+            is_there: false,
+            marked: None,
+        }
+    }
+
+    pub(super) fn claim(&self) -> Option<&Claim> {
+        self.claim.as_ref()
+    }
+
+    /// Nothing is to be written until [`Self::reopened`].
+    pub(super) fn closed(&mut self) {
+        self.opened = (0, 0);
+        self.is_there = false;
     }
 
     /// Goes by the database that lies there now.
@@ -186,7 +203,10 @@ impl Place {
         if self.marked == Some(mark) {
             return;
         }
-        match self.claim.set_mark(mark) {
+        let Some(claim) = &self.claim else {
+            return;
+        };
+        match claim.set_mark(mark) {
             Ok(()) => self.marked = Some(mark),
             Err(error) => tracing::debug!(%error, "the mark of the ledger's length stays behind"),
         }
@@ -201,6 +221,7 @@ impl Place {
 impl Inner {
     /// What is written after the database has gone would be lost without a word.
     pub(super) fn refuse_when_gone(&self) -> Result<(), StoreError> {
+        self.refuse_without_disk()?;
         if self.place.is_there {
             return Ok(());
         }

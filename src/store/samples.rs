@@ -48,6 +48,7 @@ impl Store {
         let source = source.to_owned();
         self.call(move |inner| {
             inner.silent.heard(&source);
+            inner.hold(&source, &sample)?;
             inner.record(&sample)
         })
         .await

@@ -1,10 +1,11 @@
 //! The database file: how it is opened, its version and its tables.
 
+use std::fs;
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::seal::{self, Sealer};
+use super::seal::Sealer;
 use super::{StoreError, heal, plain};
 use crate::seal::{KeyId, StoreKey};
 
@@ -142,20 +143,23 @@ pub(super) fn let_grow(connection: &Connection, may_grow: bool) -> Result<(), St
 /// The keys that a store was sealed with, as it names them; nothing where no store, or nothing in it, is sealed.
 /// A database that cannot be read may be sealed with any key.
 pub(super) fn sealed_with(path: &Path) -> Option<Vec<KeyId>> {
-    if !path.exists() {
-        return None;
+    let keys = heal::data_keys(path.parent()?)?;
+    let mut names: Vec<KeyId> = Vec::new();
+    for name in keys.iter().filter_map(|(_, name, _)| KeyId::parse(name)) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
     }
-    let Ok(connection) = connect_to_read(path) else {
-        return Some(Vec::new());
-    };
-    match version(&connection) {
-        Ok(0 | VERSION_PLAIN) => None,
-        Ok(_) => Some(seal::named_keys(&connection).unwrap_or_default()),
-        Err(_) => Some(Vec::new()),
-    }
+    Some(names)
 }
 
 fn connect_to_read(path: &Path) -> rusqlite::Result<Connection> {
+    // SQLite would remove the log of a database without pages, also when it only reads.
+    if fs::metadata(path).is_ok_and(|found| found.len() == 0) {
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB);
+        let words = "the file is empty: start the agent, which begins it anew".to_owned();
+        return Err(rusqlite::Error::SqliteFailure(code, Some(words)));
+    }
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.execute_batch("PRAGMA busy_timeout = 5000;")?;

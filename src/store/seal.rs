@@ -21,6 +21,7 @@ use rusqlite::{Connection, params};
 use zeroize::Zeroizing;
 
 use super::StoreError;
+use super::heal::DataKeyRow;
 use crate::limits::{DATA_KEYS_CHECKED_MAX, DATA_KEYS_OPEN_MAX};
 use crate::seal::{Cipher, KEY_BYTES, KeyError, KeyId, StoreKey, random_key};
 
@@ -354,17 +355,45 @@ pub(super) fn named_keys(connection: &Connection) -> Result<Vec<KeyId>, StoreErr
 /// Refuses another key than the store's. A key that opens any data key is right, whatever is damaged beside it.
 fn check(connection: &Connection, path: &Path, key: &StoreKey) -> Result<(), StoreError> {
     let newest = data_keys(connection, DATA_KEYS_CHECKED_MAX)?;
+    let store = path.parent().unwrap_or(path);
+    refuse_another(key, &newest, store, || named_keys(connection))
+}
+
+/// As at every opening, before the database is opened: `keys` are data keys as they lie there.
+pub(super) fn refuse_before_opening(
+    key: &StoreKey,
+    keys: &[DataKeyRow],
+    store: &Path,
+) -> Result<(), KeyError> {
+    let checked = keys.iter().take(DATA_KEYS_CHECKED_MAX as usize);
+    let newest: Vec<(u32, Vec<u8>)> = checked
+        .map(|(id, _, wrapped)| (*id, wrapped.clone()))
+        .collect();
+    let mut names: Vec<KeyId> = keys
+        .iter()
+        .filter_map(|(_, name, _)| KeyId::parse(name))
+        .collect();
+    names.dedup();
+    refuse_another(key, &newest, store, || Ok(names))
+}
+
+fn refuse_another<E: From<KeyError>>(
+    key: &StoreKey,
+    newest: &[(u32, Vec<u8>)],
+    store: &Path,
+    expected: impl FnOnce() -> Result<Vec<KeyId>, E>,
+) -> Result<(), E> {
     let opens = |(id, wrapped): &(u32, Vec<u8>)| key.open(&purpose(*id), wrapped).is_some();
     if newest.is_empty() || newest.iter().any(opens) {
         return Ok(());
     }
-    let expected = named_keys(connection)?;
+    let expected = expected()?;
     // Named as ours and not opened: that is damage. A name cannot be had without the key.
     if expected.contains(key.id()) {
         return Ok(());
     }
-    Err(StoreError::Key(KeyError::Match {
-        store: path.parent().unwrap_or(path).to_owned(),
+    Err(E::from(KeyError::Match {
+        store: store.to_owned(),
         found: key.id().clone(),
         place: key.protection().clone(),
         expected,

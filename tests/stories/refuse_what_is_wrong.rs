@@ -107,13 +107,13 @@ fn a_store_that_cannot_be_used_is_named() {
         &format!("path = \"{}\"", in_the_way.display()),
     );
     fs::write(&path, changed).unwrap();
-    let output = site.agent(&["run"]);
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(70), "{said}");
+    let running = site.launch_agent(&[]);
+    let said = running.wait_for("the store cannot be used yet");
     assert!(
-        said.contains("in-the-way") && said.contains("hint:"),
+        said.contains("in-the-way") && said.contains("`check`"),
         "{said}"
     );
+    assert_eq!(running.stop(), 0);
     let (code, said) = check(&site, &["--offline"]);
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("in-the-way"), "{said}");

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use cms_telemetry_agent::seal::{self, Looked, StoreKey};
 use cms_telemetry_agent::store::Snapshot;
+use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -30,6 +31,7 @@ pub(crate) struct Site {
 pub(crate) struct Running {
     child: Child,
     log: mpsc::Receiver<String>,
+    started_at: Timestamp,
 }
 
 impl Site {
@@ -247,6 +249,7 @@ impl Running {
     }
 
     fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let started_at = Timestamp::now();
         let mut child = Command::new(AGENT)
             .args(arguments)
             .envs(environment.iter().copied())
@@ -265,7 +268,11 @@ impl Running {
                 }
             }
         });
-        Self { child, log }
+        Self {
+            child,
+            log,
+            started_at,
+        }
     }
 
     /// Waits for a line of the log that contains `text`, and answers it.
@@ -300,6 +307,11 @@ impl Running {
             status.is_some()
         });
         status.and_then(|status| status.code()).unwrap_or(-1)
+    }
+
+    /// When the process was started.
+    pub(crate) fn started_at(&self) -> Timestamp {
+        self.started_at
     }
 
     pub(crate) fn id(&self) -> u32 {

@@ -45,6 +45,8 @@ pub(super) struct Entry<'a> {
     pub(super) directory: &'a str,
     /// The newest epoch that is known to have been begun; zero when none is.
     pub(super) after_epoch: u64,
+    /// How many there are at least, this one included: the history may have been lost itself.
+    pub(super) number: u64,
 }
 
 /// A damage that the ledger has not told of yet.
@@ -69,14 +71,16 @@ pub(super) fn write(new: &Transaction<'_>, entry: &Entry<'_>) -> Result<(), Stor
         .map_err(failed)?;
     let after_epoch = newest.max(to_sql(entry.after_epoch));
     new.execute(
-        "INSERT INTO damage(at, reason, outcome, directory, after_epoch, receipted, is_told)
-         SELECT ?1, ?2, ?3, ?4, ?5, coalesce(max(size), 0), 0 FROM receipt WHERE epoch = ?5",
+        "INSERT INTO damage(number, at, reason, outcome, directory, after_epoch, receipted, is_told)
+         SELECT max(?6, (SELECT coalesce(max(number), 0) + 1 FROM damage)), ?1, ?2, ?3, ?4, ?5,
+         coalesce(max(size), 0), 0 FROM receipt WHERE epoch = ?5",
         params![
             entry.at.as_millisecond(),
             entry.reason,
             entry.outcome,
             entry.directory,
-            after_epoch
+            after_epoch,
+            to_sql(entry.number)
         ],
     )
     .map(drop)
@@ -139,7 +143,9 @@ impl Store {
         self.call(move |inner| {
             let count: i64 = inner
                 .connection
-                .query_row("SELECT count(*) FROM damage", [], |row| row.get(0))
+                .query_row("SELECT coalesce(max(number), 0) FROM damage", [], |row| {
+                    row.get(0)
+                })
                 .map_err(read)?;
             let last: Option<(i64, String, String, String)> = inner
                 .connection

@@ -25,10 +25,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use jiff::Timestamp;
+use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode};
 
 use super::StoreError;
-use super::place::Claim;
+use super::place::{Claim, Mark};
 use super::schema;
 use history::Entry;
 use pages::Pages;
@@ -91,9 +92,13 @@ fn prepare(
         source,
     };
     quarantine.complete().map_err(failed)?;
-    let trouble = match known {
+    // What a crash, or a full disk, has left half done: the damage is set aside already, and the new database
+    // has not taken anything over yet.
+    let is_half_done = !quarantine.unfinished().is_empty();
+    let mark = claim.mark().filter(|_| !is_half_done);
+    let trouble = match known.filter(|_| !is_half_done) {
         Some(known) => Some(known),
-        None => trouble(directory, claim)?,
+        None => trouble(directory, mark)?,
     };
     if let Some(reason) = trouble {
         set_aside(directory, &DATABASE, &reason, now)?;
@@ -119,6 +124,35 @@ fn prepare(
     Ok(())
 }
 
+/// A data key as it lies in the database: its number, the name of the key that seals it, and its sealed form.
+pub(super) type DataKeyRow = (u32, String, Vec<u8>);
+
+/// The data keys of a store, newest first, as far as they can be read; nothing where there is no store, or nothing
+/// in it is sealed.
+///
+/// Read without SQLite, which would put another index beside a damaged log, and would remove the log of a
+/// database that has lost its pages.
+pub(super) fn data_keys(directory: &Path) -> Option<Vec<DataKeyRow>> {
+    let pages = Pages::open(directory);
+    if pages.count() == 0 || pages.is_known() && pages.version() <= schema::VERSION_PLAIN {
+        return None;
+    }
+    let rows = ["dek", "dek_spare"].map(|table| salvage::rows_of(&pages, table));
+    let mut keys: Vec<DataKeyRow> = rows
+        .into_iter()
+        .flatten()
+        .filter_map(|row| {
+            let id = u32::try_from(row.id?).ok()?;
+            match <[Value; 3]>::try_from(row.values) {
+                Ok([_, Value::Text(key), Value::Blob(wrapped)]) => Some((id, key, wrapped)),
+                _ => None,
+            }
+        })
+        .collect();
+    keys.sort_by_key(|(id, ..)| std::cmp::Reverse(*id));
+    Some(keys)
+}
+
 /// Whether an error means that the database is damaged, and how.
 pub(super) fn damage_in(error: &StoreError) -> Option<String> {
     let source = match error {
@@ -142,7 +176,7 @@ pub(super) fn damage_in(error: &StoreError) -> Option<String> {
 }
 
 /// What is wrong with the database as it lies there, if anything is.
-fn trouble(directory: &Path, claim: &Claim) -> Result<Option<String>, StoreError> {
+fn trouble(directory: &Path, mark: Option<Mark>) -> Result<Option<String>, StoreError> {
     let cannot = |source| StoreError::MakeDirectory {
         path: directory.to_owned(),
         source,
@@ -156,7 +190,7 @@ fn trouble(directory: &Path, claim: &Claim) -> Result<Option<String>, StoreError
     if length("store.db") == 0 {
         // SQLite would remove the log of a database that has no pages.
         let alone = (length("store.db-wal") > 0).then_some("store.db is empty, its log is not");
-        let had_leaves = claim.mark().map(|_| "store.db is gone or empty");
+        let had_leaves = mark.map(|_| "store.db is gone or empty");
         if let Some(reason) = alone.or(had_leaves) {
             return Ok(Some(reason.to_owned()));
         }
@@ -169,14 +203,14 @@ fn trouble(directory: &Path, claim: &Claim) -> Result<Option<String>, StoreError
     if wal.damage.is_some() {
         return Ok(wal.damage);
     }
-    match examine(&directory.join("store.db"), claim) {
+    match examine(&directory.join("store.db"), mark) {
         Ok(trouble) => Ok(trouble),
         Err(error) => damage_in(&error).map(Some).ok_or(error),
     }
 }
 
 /// Opens the database and looks at what it holds.
-fn examine(database: &Path, claim: &Claim) -> Result<Option<String>, StoreError> {
+fn examine(database: &Path, mark: Option<Mark>) -> Result<Option<String>, StoreError> {
     let failed = |source| StoreError::Read {
         what: "the database",
         source,
@@ -191,13 +225,15 @@ fn examine(database: &Path, claim: &Claim) -> Result<Option<String>, StoreError>
             let tables: i64 = connection
                 .query_row(tables, [], |row| row.get(0))
                 .map_err(failed)?;
-            Ok((tables > 0).then(|| "store.db has tables and no version".to_owned()))
+            let had_leaves = mark.map(|_| "store.db is empty, and a ledger had been begun");
+            let wrong = (tables > 0).then_some("store.db has tables and no version");
+            Ok(wrong.or(had_leaves).map(str::to_owned))
         }
         // It is about to be written anew.
         schema::VERSION_PLAIN => Ok(None),
         schema::VERSION => {
             schema::add(&connection).map_err(failed)?;
-            check::trouble(&connection, claim.mark())
+            check::trouble(&connection, mark)
         }
         later => Ok(Some(format!(
             "store.db was written by a later version of the agent ({later})"
@@ -245,6 +281,7 @@ fn restore(
         outcome: &outcome,
         directory: name,
         after_epoch: claim.mark().map_or(0, |mark| mark.epoch),
+        number: Quarantine::of(directory).held().count,
     };
     history::write(&transaction, &entry)?;
     transaction.commit().map_err(failed)?;
@@ -309,7 +346,7 @@ fn make_writable(path: &Path) {
 }
 
 /// A database in memory that takes nothing: it stands in while the one on disk is away.
-pub(super) fn stand_in() -> Result<Connection, StoreError> {
+pub(super) fn in_memory() -> Result<Connection, StoreError> {
     let failed = |source| StoreError::Open {
         path: Path::new(":memory:").to_owned(),
         source,

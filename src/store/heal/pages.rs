@@ -37,6 +37,7 @@ pub(super) struct Pages {
     usable: usize,
     count: u32,
     version: i64,
+    is_known: bool,
 }
 
 impl Pages {
@@ -91,11 +92,14 @@ impl Pages {
                 },
             count: u32::try_from(bytes.div_ceil(size as u64)).unwrap_or(u32::MAX),
             version: 0,
+            is_known: false,
         };
         if logged == size {
             pages.overlay(&wal.frames);
         }
-        pages.version = pages.page(1).map_or(0, |first| {
+        let first = pages.page(1).filter(|first| first.starts_with(MAGIC));
+        pages.is_known = first.is_some();
+        pages.version = first.map_or(0, |first| {
             let version = first.get(60..).and_then(|rest| rest.first_chunk());
             version.map_or(0, |&version| i64::from(i32::from_be_bytes(version)))
         });
@@ -115,7 +119,12 @@ impl Pages {
         self.count
     }
 
-    /// The version of the tables as the first page says.
+    /// Whether the first page begins as one of a database does.
+    pub(super) fn is_known(&self) -> bool {
+        self.is_known
+    }
+
+    /// The version of the tables as the first page says; zero where it says nothing.
     pub(super) fn version(&self) -> i64 {
         self.version
     }

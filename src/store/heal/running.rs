@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{damage_in, stand_in};
+use super::{damage_in, in_memory};
 use crate::clock::Clock;
 use crate::seal::StoreKey;
 use crate::status::error_chain;
@@ -18,6 +18,8 @@ pub(in crate::store) struct Health {
     clock: Clock,
     key: StoreKey,
     noticed: Option<String>,
+    /// Damage that was met, and that the disk did not let be set aside.
+    unhealed: Option<String>,
     heals: u32,
     changes: u64,
 }
@@ -28,6 +30,7 @@ impl Health {
             clock,
             key,
             noticed: None,
+            unhealed: None,
             heals: 0,
             changes: 0,
         }
@@ -51,13 +54,8 @@ impl Inner {
 
     /// Called after each piece of work.
     pub(in crate::store) fn look_after_itself(&mut self) {
-        if let Some(reason) = self.health.noticed.take()
-            && self.health.heals < HEALS_MAX
-        {
-            self.health.heals += 1;
-            if let Err(error) = self.heal(reason) {
-                tracing::error!(error = %error_chain(&error), "the damaged store could not be set aside");
-            }
+        if let Some(reason) = self.health.noticed.take() {
+            self.heal(reason);
         }
         let changes = self.connection.total_changes();
         if changes != self.health.changes {
@@ -68,15 +66,41 @@ impl Inner {
         }
     }
 
-    /// Sets the database aside while the agent runs. The windows are whole in memory and go into the new one.
-    fn heal(&mut self, reason: String) -> Result<(), StoreError> {
+    /// Tries again what the disk has refused.
+    pub(in crate::store) fn heal_again(&mut self) {
+        if let Some(reason) = self.health.unhealed.take() {
+            self.health.heals -= 1;
+            self.heal(reason);
+        }
+    }
+
+    /// Sets the database aside while the agent runs, unless that happens too often.
+    fn heal(&mut self, reason: String) {
+        if self.health.heals >= HEALS_MAX {
+            return;
+        }
+        self.health.heals += 1;
+        if let Err(error) = self.try_to_heal(reason.clone()) {
+            tracing::error!(
+                error = %error_chain(&error),
+                reason,
+                "the damaged store cannot be set aside; nothing is taken in until it can"
+            );
+            self.health.unhealed = Some(reason);
+        }
+    }
+
+    /// The windows are whole in memory and go into the new database.
+    fn try_to_heal(&mut self, reason: String) -> Result<(), StoreError> {
         // The last connection closes before the files are moved.
-        self.connection = stand_in()?;
-        let directory = self.place.directory().to_owned();
-        let now = self.health.clock.now();
-        let claim = self.place.claim();
-        let key = &self.health.key;
-        let reopened = super::reopen(&directory, claim, reason, now, |database| {
+        self.connection = in_memory()?;
+        self.place.closed();
+        let Some(claim) = self.place.claim() else {
+            return Ok(());
+        };
+        let (key, now) = (&self.health.key, self.health.clock.now());
+        let directory = self.place.directory();
+        let reopened = super::reopen(directory, claim, reason, now, |database| {
             let (connection, sealer) = schema::open(database, key)?;
             outbox::recover(&connection)?;
             Ok((connection, sealer))

@@ -244,6 +244,23 @@ pub(super) fn is_ours(pages: &Pages, new: &Connection) -> Result<bool, StoreErro
         == ours)
 }
 
+/// The rows of a table that can be read by way of its root.
+pub(super) fn rows_of(pages: &Pages, table: &str) -> Vec<Row> {
+    let root = schema(pages).into_iter().find(|(name, ..)| name == table);
+    let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
+    let mut waiting: Vec<u32> = root.map(|(_, root, _)| root).into_iter().collect();
+    while let Some(number) = waiting.pop() {
+        if number > pages.count() || !seen.insert(number) {
+            continue;
+        }
+        if let Some(node) = rows::read(pages, number) {
+            waiting.extend(&node.children);
+            found.extend(node.rows);
+        }
+    }
+    found
+}
+
 /// Name, root and text of each tree as the first page of the damaged database says.
 fn schema(pages: &Pages) -> Vec<(String, u32, Option<String>)> {
     let (mut trees, mut seen, mut waiting) = (Vec::new(), BTreeSet::new(), vec![1]);
