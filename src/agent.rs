@@ -8,6 +8,8 @@
 mod opened;
 mod opening;
 mod prune;
+#[cfg(test)]
+mod rotates;
 mod sockets;
 mod unset_clock;
 mod waiting;

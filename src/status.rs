@@ -88,6 +88,21 @@ pub struct Part {
     pub details: Vec<String>,
 }
 
+impl Part {
+    fn new(name: &str, state: PartState, since: Timestamp) -> Self {
+        Self {
+            name: name.to_owned(),
+            state,
+            since,
+            last_ok: None,
+            errors: 0,
+            last_error: None,
+            detail: None,
+            details: Vec::new(),
+        }
+    }
+}
+
 /// Everything that `status` shows.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -239,10 +254,15 @@ impl Status {
         });
         let store_bytes = store.size_bytes();
         self.with(|board, now| {
-            let mut parts: Vec<Part> = board.parts.values().cloned().collect();
-            if let Some(store) = parts.iter_mut().find(|part| part.name == "store") {
+            let mut parts = board.parts.clone();
+            if kept.damage.last.is_some() {
+                // Also before the store has done its first work.
+                let name = "store".to_owned();
+                let opened = || Part::new(&name, PartState::Ok, board.started_at);
+                let store = parts.entry(name.clone()).or_insert_with(opened);
                 show_damage(store, &kept.damage, now);
             }
+            let parts: Vec<Part> = parts.into_values().collect();
             Snapshot {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 company_id: board.nameplate.company_id.clone(),
@@ -267,16 +287,8 @@ impl Status {
 
     fn change(&self, name: &str, state: PartState, error: Option<String>, detail: Option<String>) {
         self.with(|board, now| {
-            let part = board.parts.entry(name.to_owned()).or_insert_with(|| Part {
-                name: name.to_owned(),
-                state,
-                since: now,
-                last_ok: None,
-                errors: 0,
-                last_error: None,
-                detail: None,
-                details: Vec::new(),
-            });
+            let new = || Part::new(name, state, now);
+            let part = board.parts.entry(name.to_owned()).or_insert_with(new);
             if part.state != state {
                 part.state = state;
                 part.since = now;

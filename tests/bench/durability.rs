@@ -74,7 +74,7 @@ fn main() {
 
 /// Counts what a sample and a slot cost. Other sources than the processors are silent meanwhile.
 fn count() {
-    let sample = counted("1h", 1.0);
+    let sample = counted("15m", 1.0);
     let both = counted("1s", 1.0);
     let slot = Cost {
         writes: both.writes - sample.writes,
@@ -105,10 +105,10 @@ fn counted(cadence: &str, per_second: f64) -> Cost {
         "ghost_compute = \"5s\"",
         &format!("ghost_compute = \"{cadence}\""),
     );
-    scene.replace("dark_data = \"10s\"", "dark_data = \"1d\"");
+    scene.replace("dark_data = \"10s\"", "dark_data = \"24h\"");
     scene.replace(
         "coverage_verification = \"10s\"",
-        "coverage_verification = \"1d\"",
+        "coverage_verification = \"24h\"",
     );
     let library = scene.path("faults.so");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/shim.c");
@@ -126,7 +126,7 @@ fn counted(cadence: &str, per_second: f64) -> Cost {
         ("CMS_FAULT_LOG", &trace),
         ("CMS_FAULT_TRACE", Path::new("1")),
     ];
-    let agent = scene.agent(&environment);
+    let mut agent = scene.agent(&environment);
     agent.wait_for("submission accepted", 3);
     thread::sleep(Duration::from_secs(3));
     let before = Cost::of(&trace);
@@ -143,7 +143,7 @@ fn counted(cadence: &str, per_second: f64) -> Cost {
 /// Fills the outbox with 90 days, then starts the agent on it.
 fn backlog(scene: &Scene) {
     scene.replace("ghost_compute = \"5s\"", "ghost_compute = \"15m\"");
-    let agent = scene.agent(&[]);
+    let mut agent = scene.agent(&[]);
     agent.wait_for("agent started", 1);
     drop(agent);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -163,7 +163,7 @@ fn backlog(scene: &Scene) {
 
     let _dashboard = scene.dashboard();
     let started = Instant::now();
-    let agent = scene.agent(&[]);
+    let mut agent = scene.agent(&[]);
     agent.wait_for("agent started", 1);
     println!("start to ready: {:?}", started.elapsed());
     agent.wait_for("submission accepted", 1);
@@ -337,7 +337,7 @@ impl Scene {
             .args(["dashboard", "--dashboard-config"])
             .arg(self.path("dashboard.toml"))
             .arg("run");
-        let dashboard = Running::start(command, self.path("dashboard.log"));
+        let mut dashboard = Running::start(command, self.path("dashboard.log"));
         dashboard.wait_for("dashboard listens", 1);
         dashboard
     }
@@ -365,8 +365,14 @@ impl Running {
         Self(child, log)
     }
 
-    fn wait_for(&self, text: &str, times: usize) {
-        while fs::read_to_string(&self.1).unwrap().matches(text).count() < times {
+    fn wait_for(&mut self, text: &str, times: usize) {
+        loop {
+            let log = fs::read_to_string(&self.1).unwrap();
+            if log.matches(text).count() >= times {
+                return;
+            }
+            let ended = self.0.try_wait().unwrap();
+            assert!(ended.is_none(), "it has ended:\n{log}");
             thread::sleep(Duration::from_millis(1));
         }
     }

@@ -157,7 +157,12 @@ fn ours(root: &Path, threads: usize, cpu_percent: u32) -> u64 {
     let span = table.span();
     let value = Spanned::new(span, DeValue::Table(table.into_inner()));
     let settings = (registration.parse)(ValueDeserializer::from(value)).expect("settings");
-    let host = Host::local("host:bench".parse().expect("a name"), "here".to_owned());
+    let web = std::sync::Arc::new(cms_collectors::web::Offline);
+    let host = Host::local(
+        "host:bench".parse().expect("a name"),
+        "here".to_owned(),
+        web,
+    );
     let mut collector = settings.open(&host).expect("it opens");
     let mut out = Readings::default();
     let at: Timestamp = "2026-03-01T10:00:00Z".parse().expect("a time");

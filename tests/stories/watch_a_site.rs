@@ -14,9 +14,9 @@ fn value_of(question: &str) -> Option<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let month_ago = now.as_secs() - 30 * 86_400;
     let known = [
-        ("min_over_time%28timestamp", month_ago.to_string()),
+        ("min_over_time%28%280", month_ago.to_string()),
         (
-            "max_over_time%28timestamp%28node_boot",
+            "max_over_time%28%280%20%2A%20node_boot",
             now.as_secs().to_string(),
         ),
         ("count_over_time%28node_boot", "2880".to_owned()),

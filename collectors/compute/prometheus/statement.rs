@@ -30,7 +30,7 @@ const FULL_MICRO: u64 = 100_000_000;
 const WINDOW_MS: u64 = 30 * 86_400_000;
 
 /// Two steps of the question after the first sight of an instance.
-const FIRST_STEPS: SignedDuration = SignedDuration::from_mins(30);
+const FIRST_STEPS: SignedDuration = SignedDuration::from_hours(2);
 
 /// What names and places come from.
 #[derive(Debug)]
