@@ -45,6 +45,9 @@ use vigil::Vigil;
 /// The name under which `status` shows how submitting goes.
 const PART: &str = "dashboard";
 
+/// The name under which `status` shows a clock that cannot be right.
+const CLOCK: &str = "clock";
+
 /// What the submit loop works with.
 #[derive(Clone, Debug)]
 pub struct Submitting {
@@ -101,6 +104,8 @@ struct Round {
     created_offset: SignedDuration,
     sends: u64,
     awaiting_first: bool,
+    /// The clock stands before a time that the dashboard has vouched for.
+    clock_is_behind: bool,
     submitted: BTreeSet<Category>,
     store_error: Option<String>,
     /// No slot asks for anything within it; a clock that was put back is outside.
@@ -176,6 +181,9 @@ impl Submitting {
     /// Writes to the newest ledger from now on: after a damage the store has begun another one.
     async fn follow_ledger(&mut self) -> Result<(), StoreError> {
         let known = &self.sender.origin;
+        if self.store.is_written_to(known).await? {
+            return Ok(());
+        }
         let (company, agent_id) = (known.company().clone(), known.agent_id().clone());
         let moment = identity::moment(&self.clock, &self.api_keys);
         self.sender.origin = self.store.origin(company, agent_id, moment).await?;
@@ -194,12 +202,13 @@ impl Submitting {
         }
         round.nothing_due = looked_at..looked_at;
         round.awaiting_first = false;
+        let was_behind = std::mem::take(&mut round.clock_is_behind);
         let mut until = Timestamp::MAX;
         for &category in &self.categories {
             let cadence = self.schedule.cadence(category);
             let jitter = jitter(self.sender.origin.agent_id().as_str(), cadence);
             let now = self.clock.now();
-            let last = self.last_slot_end(category, now).await?;
+            let last = self.last_slot_end(category, now, round).await?;
             let due = Due::of(cadence, jitter, last, started_at, now);
             until = until.min(due.next);
             let is_new = self.is_new(category, round).await?;
@@ -253,21 +262,41 @@ impl Submitting {
             }
             self.status.next_slot(category.path(), due.next);
         }
+        match (was_behind, round.clock_is_behind) {
+            (false, true) => {
+                tracing::error!(
+                    "the clock is behind a time that the dashboard has signed: set it; no slot is closed until then"
+                );
+            }
+            (true, false) => {
+                tracing::info!("the clock has caught up");
+                self.status.ok(CLOCK, None);
+            }
+            _ => {}
+        }
         if !round.awaiting_first {
             round.nothing_due = looked_at..until;
         }
         Ok(())
     }
 
-    /// When the newest slot ended that has its leaf; those that a clock ahead has closed are given back.
+    /// When the newest slot ended that has its leaf; those that a clock ahead has closed are given back. Where the
+    /// dashboard has signed a receipt later than now, the clock was not ahead then: it is behind now.
     async fn last_slot_end(
         &self,
         category: Category,
         now: Timestamp,
+        round: &mut Round,
     ) -> Result<Option<Timestamp>, StoreError> {
         let last = self.store.last_slot_end(category).await?;
-        let believable = now + LIVE_FOR;
+        if last.is_none_or(|last| last <= now + LIVE_FOR) {
+            return Ok(last);
+        }
+        let receipt = self.store.newest_receipt().await?;
+        let proven = receipt.map_or(now, |receipt| receipt.at.max(now));
+        let believable = proven + LIVE_FOR;
         if last.is_none_or(|last| last <= believable) {
+            self.clock_is_behind(now, proven, round);
             return Ok(last);
         }
         let moment = identity::moment(&self.clock, &self.api_keys);
@@ -278,6 +307,15 @@ impl Submitting {
             .await?;
         tracing::warn!(%category, slots, "the clock was ahead; the slots that it closed before their time will be closed again");
         self.store.last_slot_end(category).await
+    }
+
+    /// Says that a person must set the clock; no slot is closed until it has caught up.
+    fn clock_is_behind(&self, now: Timestamp, proven: Timestamp, round: &mut Round) {
+        let error = format!(
+            "the clock says {now:.0}, and the dashboard has signed a receipt at {proven:.0}: set the clock; no slot is closed until then"
+        );
+        round.clock_is_behind = true;
+        self.status.set(CLOCK, PartState::Failed, Some(error));
     }
 
     /// Whether a category has never been submitted.
@@ -416,6 +454,7 @@ impl Round {
             created_offset: SignedDuration::ZERO,
             sends: 0,
             awaiting_first: false,
+            clock_is_behind: false,
             submitted: BTreeSet::new(),
             store_error: None,
             nothing_due: Timestamp::MIN..Timestamp::MIN,

@@ -62,6 +62,29 @@ impl LeafDraft {
 }
 
 impl Store {
+    /// Whether this is the log to write to. Cheaper than [`Store::origin`], and changes nothing.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn is_written_to(&self, origin: &Origin) -> Result<bool, StoreError> {
+        let origin = origin.to_string();
+        self.call(move |inner| {
+            if heal::doubt(&inner.connection)?.is_some() {
+                return Ok(false);
+            }
+            let newest: Option<String> = inner
+                .connection
+                .prepare_cached("SELECT origin FROM epoch ORDER BY epoch DESC LIMIT 1")
+                .and_then(|mut select| select.query_row([], |row| row.get(0)).optional())
+                .map_err(|source| StoreError::Read {
+                    what: "the newest epoch",
+                    source,
+                })?;
+            Ok(newest.as_ref() == Some(&origin))
+        })
+        .await
+    }
+
     /// The log to write to: the newest epoch of this company and agent, or a new one that begins now.
     ///
     /// Epochs are numbered by the millisecond in which they began, so that a lost store never leads to the
