@@ -25,6 +25,7 @@ use tempfile::NamedTempFile;
 
 use super::progress::Progress;
 use super::{CliError, ExitStatus, load, print};
+use crate::config;
 use crate::identity::{self, Published};
 use crate::store::{self, KeptReceipt, Snapshot, StoreError};
 
@@ -79,6 +80,21 @@ struct Bundle<'a> {
     progress: Progress,
 }
 
+/// Writes the bundle of a period from a store, and no file where the period has no leaf. Answers how many leaves
+/// there are.
+///
+/// # Errors
+/// When the store or its keys cannot be read, or the file cannot be written.
+pub fn write_bundle(
+    store: &config::Store,
+    from: Timestamp,
+    to: Timestamp,
+    output: PathBuf,
+) -> Result<u64, CliError> {
+    let export = Export { from, to, output };
+    Ok(export.of_store(store)?.leaves)
+}
+
 impl Export {
     pub(super) fn run(self, config_path: &Path) -> Result<ExitStatus, CliError> {
         if self.from >= self.to {
@@ -89,21 +105,7 @@ impl Export {
             });
         }
         let config = load(config_path)?;
-        let hint = "run it as the agent's user and with its credentials, on the host that the agent has run on";
-        let key = store::key::find(&config.store)
-            .map_err(|error| CliError::configuration(&error).hint(hint))?
-            .ok_or_else(|| CliError::Failed {
-                status: ExitStatus::Bug,
-                chain: format!("nothing has been kept in {}", config.store.path.display()),
-                hint: Some(hint.to_owned()),
-            })?;
-        let snapshot = Snapshot::open(&config.store.path, &key)
-            .map_err(|error| CliError::of_store(&error).hint(hint))?;
-        let keys = identity::published(&config.store.path, &snapshot, &key)
-            .map_err(|error| CliError::failed(&error).hint(hint))?;
-        let written = self
-            .write(&snapshot, &keys)
-            .map_err(|error| CliError::failed(&error))?;
+        let written = self.of_store(&config.store)?;
         if written.leaves == 0 {
             return Err(CliError::Failed {
                 status: ExitStatus::Problem,
@@ -116,6 +118,23 @@ impl Export {
         }
         print(&self.summary(&written));
         Ok(ExitStatus::Ok)
+    }
+
+    fn of_store(&self, store: &config::Store) -> Result<Written, CliError> {
+        let hint = "run it as the agent's user and with its credentials, on the host that the agent has run on";
+        let key = store::key::find(store)
+            .map_err(|error| CliError::configuration(&error).hint(hint))?
+            .ok_or_else(|| CliError::Failed {
+                status: ExitStatus::Bug,
+                chain: format!("nothing has been kept in {}", store.path.display()),
+                hint: Some(hint.to_owned()),
+            })?;
+        let snapshot = Snapshot::open(&store.path, &key)
+            .map_err(|error| CliError::of_store(&error).hint(hint))?;
+        let keys = identity::published(&store.path, &snapshot, &key)
+            .map_err(|error| CliError::failed(&error).hint(hint))?;
+        self.write(&snapshot, &keys)
+            .map_err(|error| CliError::failed(&error))
     }
 
     fn write(&self, snapshot: &Snapshot, keys: &Published) -> Result<Written, ExportError> {

@@ -7,7 +7,7 @@ mod check;
 mod completions;
 mod dashboard;
 mod demo;
-mod export;
+pub mod export;
 mod journal;
 mod key;
 mod logs;
