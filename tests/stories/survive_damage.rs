@@ -108,7 +108,7 @@ fn random_bytes_in_place_of_the_database_begin_a_new_epoch() {
     let said = goes_on(&site, "random bytes", "it is set aside");
     assert_eq!(said["damage"]["count"], 1, "{said}");
     assert!(
-        said["damage"]["quarantined_bytes"].as_u64() >= Some(600_000),
+        said["damage"]["quarantined_bytes"].as_u64() >= Some(400_000),
         "{said}"
     );
     let store = part(&said, "store");
