@@ -43,7 +43,7 @@ fn a_full_disk_stops_nothing_for_good() {
         let (state, error) = node.status("store");
         state == "failed" && error.contains("full")
     });
-    let (before, ticks) = (node.holds(&agent), agent.ticks());
+    let (before, ticks) = (node.holds(&mut agent), agent.ticks());
     thread::sleep(FULL);
     let ticks = agent.ticks() - ticks;
     assert!(ticks <= TICKS_MAX, "{ticks} ticks while it can do nothing");

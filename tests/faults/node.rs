@@ -194,7 +194,7 @@ impl Node {
     }
 
     /// What the store of a running agent holds: it stands still while its files are copied.
-    pub(crate) fn holds(&self, agent: &Process) -> Held {
+    pub(crate) fn holds(&self, agent: &mut Process) -> Held {
         agent.freeze();
         let held = self.held();
         agent.thaw();
@@ -207,7 +207,7 @@ impl Node {
         let mut agent = self.start(&[]);
         assert!(agent.says("agent started", 1), "{why}: {}", agent.log());
         wait_until(&format!("all to be receipted after {why}"), || {
-            let held = self.holds(&agent);
+            let held = self.holds(&mut agent);
             held.outbox.len() >= CADENCES_MS.len().max(before.outbox.len())
                 && held.outbox.values().all(|(state, _)| state == "receipted")
         });

@@ -77,17 +77,17 @@ impl Process {
     }
 
     /// Makes it stand still.
-    pub(crate) fn freeze(&self) {
+    pub(crate) fn freeze(&mut self) {
         self.signal(Signal::STOP);
         let end = Instant::now() + PATIENCE;
-        while !matches!(self.stat()[0].as_str(), "T" | "Z") {
+        while self.child.try_wait().unwrap().is_none() && self.stat()[0] != "T" {
             assert!(Instant::now() < end, "it does not stand still");
             thread::yield_now();
         }
     }
 
     /// Lets it go on.
-    pub(crate) fn thaw(&self) {
+    pub(crate) fn thaw(&mut self) {
         self.signal(Signal::CONT);
     }
 
@@ -105,7 +105,7 @@ impl Process {
     }
 
     /// SIGTERM, and waits for the end.
-    pub(crate) fn stop(self) -> ExitStatus {
+    pub(crate) fn stop(mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         self.end()
     }
@@ -117,10 +117,11 @@ impl Process {
         self.log()
     }
 
-    fn signal(&self, signal: Signal) {
-        let id = Pid::from_child(&self.child);
-        // It may have ended already, and is still ours to wait for.
-        let _gone = kill_process(id, signal);
+    /// Never to a process that has ended: its number may be another's by now.
+    fn signal(&mut self, signal: Signal) {
+        if self.child.try_wait().unwrap().is_none() {
+            kill_process(Pid::from_child(&self.child), signal).unwrap();
+        }
     }
 
     /// Waits for the end.
