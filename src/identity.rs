@@ -1,7 +1,7 @@
 //! Who this agent is: its keys, its id and its fingerprint. The only file that sees private keys.
 //!
 //! Two Ed25519 keys are made on the host at the first start and never leave it: one signs requests, one is
-//! for the ledger. They are kept sealed, once in a file and once in the store ([`keep`]). The fingerprint tells a
+//! for the ledger. They are kept sealed, once in a file and once in the store (`keep`). The fingerprint tells a
 //! cloned image from its original without naming the machine.
 
 mod keep;

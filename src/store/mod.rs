@@ -7,7 +7,7 @@
 //!   that a restart continues where the last committed tick stopped ([`samples`]).
 //! - Leaf, body and outbox row of a submission are one transaction, before anything is signed or sent
 //!   ([`outbox`]). A scheduled slot has exactly one leaf: a unique index says so ([`ledger`]).
-//! - Opening never deletes anything: what is damaged, and a database of a later version, is set aside ([`heal`]).
+//! - Opening never deletes anything: what is damaged, and a database of a later version, is set aside (`heal`).
 //! - One agent: a second one on the same directory is refused, and nothing is taken in any more once the
 //!   database has been removed or replaced under a running one (`place`).
 //!
