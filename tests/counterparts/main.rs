@@ -1,0 +1,17 @@
+//! Counterparts: the real program against real devices, brokers and servers that others wrote.
+//!
+//! `install` puts them into one directory below the build directory; each module starts what it meets on loopback,
+//! lets the program read it, and stops it. A counterpart that cannot be installed is a failed test, never a skipped one.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "these tests start the program under test and wait in real time"
+)]
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed"
+)]
+
+#[allow(dead_code, reason = "each counterpart takes what it needs of it")]
+mod lab;
