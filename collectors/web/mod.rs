@@ -1,7 +1,7 @@
-//! Servers that collectors ask over HTTP.
+//! Servers that collectors ask: over HTTP, or over a connection in another protocol.
 //!
 //! Owns: what a table says about a server ([`Site`]), what a question is, and what its answer means
-//! to a collector. Promises: every failure names the address and what a person can do about it.
+//! to a collector; what a connection for another protocol is ([`Dial`]). Promises: every failure names the address and what a person can do about it.
 //! Refuses: sockets and TLS; whoever opens a collector hands them in with the host, so that a
 //! collector can be asked anything without a network.
 
@@ -16,6 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::io::{AsyncRead, AsyncWrite};
+use zeroize::Zeroizing;
 
 use crate::CollectError;
 
@@ -29,12 +31,43 @@ pub const REFUSAL_BYTES_MAX: usize = 16 * 1024;
 const REFUSAL_CHARACTERS_MAX: usize = 200;
 
 /// Makes clients of servers. The agent's own makes verified connections; a test's answers itself.
+#[async_trait]
 pub trait Web: fmt::Debug + Send + Sync {
     /// A client of one server; nothing is sent yet.
     ///
     /// # Errors
     /// When a certificate file cannot be used.
     fn open(&self, site: &Site) -> Result<Arc<dyn Server>, CollectError>;
+
+    /// A connection to a server that speaks another protocol than HTTP.
+    ///
+    /// # Errors
+    /// When it is not there in time, or its certificate is not to be trusted.
+    async fn dial(&self, to: &Dial) -> Result<Box<dyn Stream>, CollectError>;
+
+    /// What is at the place of a secret now.
+    ///
+    /// # Errors
+    /// When it cannot be read, or others can read it.
+    fn secret(&self, place: &SecretPlace) -> Result<Zeroizing<String>, CollectError>;
+}
+
+/// Bytes in both directions.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for S {}
+
+/// Where a connection goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dial {
+    /// A name or an address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// How the server is verified; without it the connection is plain.
+    pub tls: Option<Tls>,
+    /// How long it may take until the connection stands.
+    pub within: Duration,
 }
 
 /// Takes an answer piece by piece, as it comes; an error of it ends the question.
@@ -189,9 +222,29 @@ pub fn malformed(url: &str, found: &str) -> CollectError {
 #[derive(Clone, Copy, Debug)]
 pub struct Offline;
 
+#[async_trait]
 impl Web for Offline {
     fn open(&self, site: &Site) -> Result<Arc<dyn Server>, CollectError> {
         let url = site.address().to_string();
         Err(unreachable(&url, "there is no network here".to_owned()))
+    }
+
+    async fn dial(&self, to: &Dial) -> Result<Box<dyn Stream>, CollectError> {
+        let address = to.to_string();
+        Err(unreachable(&address, "there is no network here".to_owned()))
+    }
+
+    fn secret(&self, place: &SecretPlace) -> Result<Zeroizing<String>, CollectError> {
+        let why = "there are no secrets here".to_owned();
+        Err(unreachable(&place.to_string(), why))
+    }
+}
+
+impl fmt::Display for Dial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            return write!(f, "[{}]:{}", self.host, self.port);
+        }
+        write!(f, "{}:{}", self.host, self.port)
     }
 }

@@ -11,8 +11,11 @@ use std::sync::Arc;
 
 use cms_collectors::web::{Tls, TlsVersion};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// Largest certificate or key file; a system bundle of roots has 250 KB.
 const PEM_BYTES_MAX: u64 = 1024 * 1024;
@@ -47,6 +50,30 @@ pub fn verify(
     client: reqwest::ClientBuilder,
     tls: &Tls,
 ) -> Result<reqwest::ClientBuilder, TlsError> {
+    Ok(client.tls_backend_preconfigured(of_source(tls)?))
+}
+
+/// Makes a connection that stands TLS, verified as the source's table says.
+///
+/// # Errors
+/// When a file cannot be used, or the server is not who it should be.
+pub async fn wrap(
+    stream: TcpStream,
+    host: &str,
+    tls: &Tls,
+) -> Result<TlsStream<TcpStream>, TlsError> {
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Name {
+        host: host.to_owned(),
+    })?;
+    let connector = TlsConnector::from(Arc::new(of_source(tls)?));
+    let failed = |source| TlsError::Handshake {
+        host: host.to_owned(),
+        source,
+    };
+    connector.connect(name, stream).await.map_err(failed)
+}
+
+fn of_source(tls: &Tls) -> Result<ClientConfig, TlsError> {
     let files = TlsFiles {
         ca_file: tls.ca_file.clone(),
         client_certificate: tls.client_certificate.clone(),
@@ -55,7 +82,7 @@ pub fn verify(
         TlsVersion::V12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
         TlsVersion::V13 => &[&rustls::version::TLS13],
     };
-    Ok(client.tls_backend_preconfigured(client_config(&files, versions)?))
+    client_config(&files, versions)
 }
 
 fn client_config(
@@ -153,6 +180,20 @@ pub enum TlsError {
         path: PathBuf,
         /// What the library said.
         source: rustls::Error,
+    },
+    /// The server is not who it should be, or speaks another language.
+    #[error("no TLS with {host}")]
+    Handshake {
+        /// Who was to be reached.
+        host: String,
+        /// What the library said.
+        source: io::Error,
+    },
+    /// A certificate cannot be for this.
+    #[error("{host:?} is no name that a certificate can have: use the server's name or address")]
+    Name {
+        /// What was given.
+        host: String,
     },
     /// No trust anchors.
     #[error(

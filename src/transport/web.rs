@@ -11,14 +11,17 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use cms_collectors::CollectError;
 use cms_collectors::web::{
-    Answer, Login, OnPiece, REFUSAL_BYTES_MAX, Request, SecretPlace, Server, Site, Web, denied,
-    malformed, unreachable,
+    Answer, Dial, Login, OnPiece, REFUSAL_BYTES_MAX, Request, SecretPlace, Server, Site, Stream,
+    Web, denied, malformed, unreachable,
 };
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Response, Url};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use zeroize::Zeroizing;
 
-use super::tls;
+use super::tls::{self, TlsError};
 use crate::config::{Secret, SecretSource};
 use crate::limits::{CONNECT_TIMEOUT, REDIRECTS_MAX};
 
@@ -32,6 +35,7 @@ struct Outside {
     site: Site,
 }
 
+#[async_trait]
 impl Web for Outbound {
     fn open(&self, site: &Site) -> Result<Arc<dyn Server>, CollectError> {
         let url = site.address().to_string();
@@ -58,6 +62,46 @@ impl Web for Outbound {
             client,
             site: site.clone(),
         }))
+    }
+
+    async fn dial(&self, to: &Dial) -> Result<Box<dyn Stream>, CollectError> {
+        let standing = async {
+            let plain = TcpStream::connect((to.host.as_str(), to.port))
+                .await
+                .map_err(|error| {
+                    let hint = "is it running there, and may this host reach it?";
+                    unreachable(&to.to_string(), format!("{error}; {hint}"))
+                })?;
+            // What is said here is short and waited for.
+            drop(plain.set_nodelay(true));
+            let Some(verified) = &to.tls else {
+                return Ok(Box::new(plain) as Box<dyn Stream>);
+            };
+            match tls::wrap(plain, &to.host, verified).await {
+                Ok(stream) => Ok(Box::new(stream) as Box<dyn Stream>),
+                Err(error @ (TlsError::Handshake { .. } | TlsError::Name { .. })) => {
+                    let found = innermost(&error);
+                    let hint = tls_hint(&found).unwrap_or("the agent tries again");
+                    Err(unreachable(&to.to_string(), format!("{found}; {hint}")))
+                }
+                Err(error) => Err(denied(
+                    &to.to_string(),
+                    "check the files of its `tls`",
+                    chained(&error),
+                )),
+            }
+        };
+        match timeout(to.within, standing).await {
+            Ok(stream) => stream,
+            Err(_) => Err(CollectError::Timeout {
+                what: to.to_string(),
+                after: to.within,
+            }),
+        }
+    }
+
+    fn secret(&self, place: &SecretPlace) -> Result<Zeroizing<String>, CollectError> {
+        Ok(Zeroizing::new(read(place)?.expose().to_owned()))
     }
 }
 
@@ -149,23 +193,32 @@ impl Outside {
         if error.is_body() || error.is_decode() {
             return malformed(url, &format!("the answer ends before its end: {found}"));
         }
-        let is_untrusted = ["UnknownIssuer", "BadSignature", "CaUsedAsEndEntity"];
-        let hint = if is_untrusted.iter().any(|kind| found.contains(kind)) {
-            "the authority of its certificate is not trusted: name it in tls.ca_file"
-        } else if found.contains("not valid for name") {
-            "its certificate is for another name: use that name in the address"
-        } else if found.contains("ProtocolVersion") || found.contains("SupportedVersions") {
-            "it speaks no TLS 1.3: set tls.min_version = \"1.2\" if it cannot do better"
-        } else if found.contains("InvalidContentType") || found.contains("corrupt message") {
-            "it seems to speak no TLS: the address may have to begin with http://"
-        } else if found.contains("CertificateRequired") || found.contains("alert: BadCertificate") {
-            "it asks for a client certificate: give tls.client_cert_file and tls.client_key_file"
+        let hint = if let Some(hint) = tls_hint(&found) {
+            hint
         } else if error.is_connect() {
             "is it running there, and may this host reach it?"
         } else {
             "the agent asks again at the next tick"
         };
         unreachable(url, format!("{found}; {hint}"))
+    }
+}
+
+/// What helps against a failed handshake, where we know it.
+fn tls_hint(found: &str) -> Option<&'static str> {
+    let is_untrusted = ["UnknownIssuer", "BadSignature", "CaUsedAsEndEntity"];
+    if is_untrusted.iter().any(|kind| found.contains(kind)) {
+        Some("the authority of its certificate is not trusted: name it in tls.ca_file")
+    } else if found.contains("not valid for name") {
+        Some("its certificate is for another name: use that name in the address")
+    } else if found.contains("ProtocolVersion") || found.contains("SupportedVersions") {
+        Some("it speaks no TLS 1.3: set tls.min_version = \"1.2\" if it cannot do better")
+    } else if found.contains("InvalidContentType") || found.contains("corrupt message") {
+        Some("it seems to speak no TLS: the address may have to begin with http:// or mqtt://")
+    } else if found.contains("CertificateRequired") || found.contains("alert: BadCertificate") {
+        Some("it asks for a client certificate: give tls.client_cert_file and tls.client_key_file")
+    } else {
+        None
     }
 }
 

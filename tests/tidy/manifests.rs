@@ -50,6 +50,7 @@ const ALLOWED: [(&str, &[&str]); 5] = [
             "tokio-serial",
             "toml",
             "tracing",
+            "zeroize",
         ],
     ),
     (

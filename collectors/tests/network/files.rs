@@ -6,8 +6,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use cms_collectors::CollectError;
-use cms_collectors::web::{Answer, OnPiece, Request, Server, Site, Web, malformed};
+use cms_collectors::web::{
+    Answer, Dial, Offline, OnPiece, Request, SecretPlace, Server, Site, Stream, Web, malformed,
+};
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 /// Answers come in pieces of this many bytes, so that none ends where a line does.
 const PIECE: usize = 1_000;
@@ -57,12 +60,21 @@ impl Files {
     }
 }
 
+#[async_trait]
 impl Web for Files {
     fn open(&self, site: &Site) -> Result<Arc<dyn Server>, CollectError> {
         Ok(Arc::new(Place {
             folder: self.0.clone(),
             site: site.clone(),
         }))
+    }
+
+    async fn dial(&self, to: &Dial) -> Result<Box<dyn Stream>, CollectError> {
+        Offline.dial(to).await
+    }
+
+    fn secret(&self, place: &SecretPlace) -> Result<Zeroizing<String>, CollectError> {
+        Offline.secret(place)
     }
 }
 

@@ -9,10 +9,11 @@ use std::thread;
 use std::time::Duration;
 
 use cms_collectors::CollectError;
-use cms_collectors::web::{Answer, Body, Request, Site, Web};
+use cms_collectors::web::{Answer, Body, Dial, Request, Site, Tls, Web};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 
@@ -322,6 +323,53 @@ async fn certificates_are_verified_and_old_versions_must_be_allowed() {
     );
     assert_eq!(class, "denied");
     assert!(text.contains("/nowhere/ca.pem"), "{text}");
+}
+
+#[tokio::test]
+async fn a_connection_of_another_protocol_is_verified_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new("site");
+    let modern = authority.serve(&[&rustls::version::TLS13], "localhost");
+    let old = authority.serve(&[&rustls::version::TLS12], "localhost");
+    let elsewhere = authority.serve(&[&rustls::version::TLS13], "elsewhere.example");
+    let known = Tls {
+        ca_file: Some(authority.file(folder.path()).into()),
+        ..Tls::default()
+    };
+    let another = Tls {
+        ca_file: Some(Authority::new("other").file(folder.path()).into()),
+        ..Tls::default()
+    };
+    let dial = async |address: SocketAddr, tls: Option<&Tls>| {
+        let to = Dial {
+            host: "localhost".to_owned(),
+            port: address.port(),
+            tls: tls.cloned(),
+            within: Duration::from_secs(20),
+        };
+        Outbound.dial(&to).await
+    };
+
+    let mut stream = dial(modern, Some(&known)).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut begin = [0; 15];
+    stream.read_exact(&mut begin).await.unwrap();
+    assert_eq!(&begin, b"HTTP/1.1 200 OK");
+
+    let refused = async |address, tls| told(&dial(address, Some(tls)).await.err().unwrap()).1;
+    let hints = [
+        (refused(modern, &another).await, "name it in tls.ca_file"),
+        (refused(old, &known).await, "it speaks no TLS 1.3"),
+        (refused(elsewhere, &known).await, "for another name"),
+    ];
+    for (told, hint) in hints {
+        assert!(told.contains(hint), "{told}");
+    }
+    let nobody = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    assert!(dial(nobody, None).await.is_err());
 }
 
 struct Authority {
