@@ -32,6 +32,9 @@ pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a connection may take to be set up.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long the end of a session may take: less than a shutdown has, and a session that is not ended expires.
+pub const LEAVE_WITHIN: Duration = Duration::from_secs(3);
+
 /// Redirects within one server that a collector's question follows: from `/metrics` to `/metrics/`, and one to spare.
 pub const REDIRECTS_MAX: usize = 2;
 

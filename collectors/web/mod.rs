@@ -86,6 +86,10 @@ pub trait Server: fmt::Debug + Send + Sync {
         request: &Request<'_>,
         on_piece: &mut OnPiece<'_>,
     ) -> Result<Answer, CollectError>;
+
+    /// Ends what a login began, so that no session of ours stays on the server until it expires. The
+    /// next question begins another.
+    async fn leave(&self) {}
 }
 
 /// One question.

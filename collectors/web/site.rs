@@ -64,6 +64,16 @@ pub enum Login {
         /// Where the password is.
         password: SecretPlace,
     },
+    /// A session, which a POST of user and password opens and whose token goes with each question, as
+    /// management controllers have it (DSP0266, section 13.3).
+    Session {
+        /// The user.
+        user: String,
+        /// Where the password is.
+        password: SecretPlace,
+        /// Where sessions are opened, below the site's address.
+        path: &'static str,
+    },
 }
 
 /// Where a secret is. It is read for each question, so that one that was replaced is used at once.
@@ -186,7 +196,7 @@ impl Address {
         format!("{self}{path}")
     }
 
-    fn is_loopback(&self) -> bool {
+    pub(crate) fn is_loopback(&self) -> bool {
         let host = match self.authority.strip_prefix('[') {
             Some(six) => six.split(']').next().unwrap_or_default(),
             None => self.authority.split(':').next().unwrap_or_default(),

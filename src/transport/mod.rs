@@ -5,6 +5,7 @@
 //! never will), blocked (a person must change something first). Knows nothing of the store.
 
 mod receipts;
+mod session;
 pub mod tls;
 pub mod web;
 mod wire;

@@ -11,19 +11,24 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use cms_collectors::CollectError;
 use cms_collectors::web::{
-    Answer, Dial, Login, OnPiece, REFUSAL_BYTES_MAX, Request, SecretPlace, Server, Site, Stream,
-    Web, denied, malformed, unreachable,
+    Answer, Body, Dial, Login, OnPiece, REFUSAL_BYTES_MAX, Request, SecretPlace, Server, Site,
+    Stream, Web, denied, malformed, unreachable,
 };
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Response, Url};
 use tokio::net::TcpStream;
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use super::session::{self, SESSION_BYTES_MAX, Session, TOKEN};
 use super::tls::{self, TlsError};
 use crate::config::{Secret, SecretSource};
-use crate::limits::{CONNECT_TIMEOUT, REDIRECTS_MAX};
+use crate::limits::{CONNECT_TIMEOUT, LEAVE_WITHIN, REDIRECTS_MAX};
+
+/// The login is refused, or the session has expired.
+const UNAUTHORIZED: u16 = 401;
 
 /// Makes clients with connections of their own.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +38,7 @@ pub struct Outbound;
 struct Outside {
     client: Client,
     site: Site,
+    session: Mutex<Option<Session>>,
 }
 
 #[async_trait]
@@ -61,6 +67,7 @@ impl Web for Outbound {
         Ok(Arc::new(Outside {
             client,
             site: site.clone(),
+            session: Mutex::new(None),
         }))
     }
 
@@ -112,9 +119,95 @@ impl Server for Outside {
         request: &Request<'_>,
         on_piece: &mut OnPiece<'_>,
     ) -> Result<Answer, CollectError> {
+        let Some(Login::Session {
+            user,
+            password,
+            path,
+        }) = self.site.login()
+        else {
+            let prepared = self.prepare(request)?;
+            return self.exchange(prepared, request, on_piece).await;
+        };
+        let mut kept = self.session.lock().await;
+        if let Some(session) = &*kept {
+            let prepared = self.prepare(request)?;
+            let prepared = prepared.header(TOKEN, session.token());
+            let answer = self.exchange(prepared, request, on_piece).await?;
+            if answer.status != UNAUTHORIZED {
+                return Ok(answer);
+            }
+            // It expired, or the server was started anew.
+            *kept = None;
+        }
+        let opened = self.open_session(user, password, path, request).await?;
+        let session = match opened {
+            Ok(session) => kept.insert(session),
+            Err(refusal) => return Ok(refusal),
+        };
+        let prepared = self.prepare(request)?;
+        let prepared = prepared.header(TOKEN, session.token());
+        self.exchange(prepared, request, on_piece).await
+    }
+
+    async fn leave(&self) {
+        let Some(session) = self.session.lock().await.take() else {
+            return;
+        };
+        let Some(path) = session.path() else { return };
+        let url = self.site.address().url(path);
+        let ending = self.client.delete(&url).header(TOKEN, session.token());
+        // One that cannot be ended expires.
+        if let Err(error) = ending.timeout(LEAVE_WITHIN).send().await {
+            tracing::debug!(url, error = %innermost(&error), "a session is left to expire");
+        }
+    }
+}
+
+impl Outside {
+    /// Logs in; a login that the server refuses is its answer.
+    async fn open_session(
+        &self,
+        user: &str,
+        password: &SecretPlace,
+        path: &str,
+        request: &Request<'_>,
+    ) -> Result<Result<Session, Answer>, CollectError> {
+        let login = session::login(user, &read(password)?);
+        let opening = Request {
+            path,
+            body: Some(Body {
+                content_type: "application/json",
+                bytes: &login,
+            }),
+            headers: &[],
+            within: request.within,
+            answer_bytes_max: SESSION_BYTES_MAX,
+        };
+        let mut body = Vec::new();
+        let mut on_piece = |piece: &[u8]| {
+            body.extend_from_slice(piece);
+            Ok(())
+        };
+        let prepared = self.prepare(&opening)?;
+        let answer = self.exchange(prepared, &opening, &mut on_piece).await?;
+        if !answer.is_good() {
+            return Ok(Err(answer));
+        }
+        let address = self.site.address();
+        Session::opened(address, &answer, &body)
+            .map(Ok)
+            .map_err(|found| malformed(&address.url(path), found))
+    }
+
+    async fn exchange(
+        &self,
+        prepared: RequestBuilder,
+        request: &Request<'_>,
+        on_piece: &mut OnPiece<'_>,
+    ) -> Result<Answer, CollectError> {
         let url = self.site.address().url(request.path);
         let failed = |error: reqwest::Error| self.explain(&url, request, &error);
-        let mut response = self.prepare(&url, request)?.send().await.map_err(failed)?;
+        let mut response = prepared.send().await.map_err(failed)?;
         let mut answer = Answer {
             status: response.status().as_u16(),
             headers: headers(&response),
@@ -144,10 +237,9 @@ impl Server for Outside {
         }
         Ok(answer)
     }
-}
 
-impl Outside {
-    fn prepare(&self, url: &str, request: &Request<'_>) -> Result<RequestBuilder, CollectError> {
+    fn prepare(&self, request: &Request<'_>) -> Result<RequestBuilder, CollectError> {
+        let url = &self.site.address().url(request.path);
         let mut prepared = match request.body {
             None => self.client.get(url),
             Some(body) => self
@@ -160,7 +252,7 @@ impl Outside {
             prepared = prepared.header(*name, *value);
         }
         prepared = match self.site.login() {
-            None => prepared,
+            None | Some(Login::Session { .. }) => prepared,
             Some(Login::Bearer(place)) => {
                 let secret = read(place)?;
                 let mut value = HeaderValue::try_from(format!("Bearer {}", secret.expose()))

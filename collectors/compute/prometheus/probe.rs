@@ -162,7 +162,8 @@ fn access(site: &Site) -> String {
         SecretPlace::File(path) => format!("{{ file = {path:?} }}"),
     };
     let mut lines = match site.login() {
-        None => String::new(),
+        // Nothing that is probed has sessions.
+        None | Some(Login::Session { .. }) => String::new(),
         Some(Login::Bearer(token)) => format!("bearer_token = {}\n", place(token)),
         Some(Login::Basic { user, password }) => {
             format!(
