@@ -50,6 +50,7 @@ impl<const DIGITS: u32> Figure<DIGITS> {
                 Quality::Default | Quality::Unavailable => Confidence::F,
             },
             fallback: None,
+            note: None,
         };
         let mut entry = Entry::new(figure, &origin);
         entry.value = Some(self.value.rescale());

@@ -62,6 +62,9 @@ pub struct Origin {
     /// Set when a better source should have spoken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
+    /// What a reader must know besides, in words that stay the same from tick to tick.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 impl Origin {
@@ -74,6 +77,7 @@ impl Origin {
             quality: Quality::Measured,
             confidence,
             fallback: None,
+            note: None,
         }
     }
 }
@@ -129,7 +133,7 @@ impl Entry {
             coverage: None,
             provisional: false,
             fallback: origin.fallback.clone(),
-            note: None,
+            note: origin.note.clone(),
             rows: None,
         }
     }

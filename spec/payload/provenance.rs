@@ -30,7 +30,8 @@ struct Grouped<'a> {
     groups: BTreeMap<(&'static str, GroupKey<'a>, bool), (Group, &'a Origin)>,
 }
 
-type GroupKey<'a> = (&'a str, &'a str, Quality, Confidence, &'a str, &'a str);
+/// Source, method, quality, confidence, fallback and note of an origin.
+type GroupKey<'a> = (&'a str, &'a str, Quality, Confidence, [&'a str; 3]);
 
 impl<'a> Grouped<'a> {
     fn add(
@@ -47,8 +48,11 @@ impl<'a> Grouped<'a> {
             origin.method.as_str(),
             origin.quality,
             origin.confidence,
-            fallback.map_or("", |f| f.from.as_str()),
-            fallback.map_or("", |f| f.reason.as_str()),
+            [
+                fallback.map_or("", |f| f.from.as_str()),
+                fallback.map_or("", |f| f.reason.as_str()),
+                origin.note.as_deref().unwrap_or_default(),
+            ],
         );
         let (group, _) = self
             .groups
@@ -92,6 +96,7 @@ fn rule(figure: &str, method: &str, quality: Quality, note: String) -> Entry {
         quality,
         confidence,
         fallback: None,
+        note: None,
     };
     let mut entry = Entry::new(figure, &origin);
     entry.note = Some(note);
@@ -113,6 +118,7 @@ pub(super) fn ghost(census: &ghost::Census, end: Timestamp, factors: &EnergyFact
         quality: Quality::Default,
         confidence: Confidence::F,
         fallback: None,
+        note: None,
     };
     let unnamed = ghost::ENERGY_QUALITIES.map(|quality| Origin {
         source: "unknown".to_owned(),
@@ -120,6 +126,7 @@ pub(super) fn ghost(census: &ghost::Census, end: Timestamp, factors: &EnergyFact
         quality,
         confidence: Confidence::F,
         fallback: None,
+        note: None,
     });
     let instances = &census.instances;
     let mut grouped = Grouped {

@@ -33,7 +33,7 @@ pub(crate) fn folders(tree: &Tree) -> Vec<&str> {
 pub(crate) fn registered(tree: &Tree) -> Vec<String> {
     let all = registrations(tree);
     let ladder = tree
-        .text(&format!("{ROOT}{LADDER}/mod.rs"))
+        .text(&format!("{ROOT}{LADDER}/settings.rs"))
         .map(code)
         .unwrap_or_default();
     folders(tree)
@@ -131,7 +131,7 @@ fn each_rule_finds_its_violation() {
         ("collectors/a/good/README.md", readme),
         ("collectors/a/good/sample.toml", "[a.good]\n"),
         ("collectors/a/good/testcases/one/expected.json", ""),
-        ("collectors/compute/power/mod.rs", "use rapl::Rapl;"),
+        ("collectors/compute/power/settings.rs", "use rapl::Rapl;"),
         ("collectors/compute/power/rapl/mod.rs", ""),
         ("collectors/compute/power/rapl/README.md", readme),
         ("collectors/compute/power/rapl/sample.toml", ""),

@@ -288,11 +288,11 @@ impl Collector for HostCollector {
         }
         self.push_values(&taken, out);
         let span = self.span(&taken);
-        if let (Some((energy, origin)), Some(span)) = (self.ladder.read(span.as_ref()), span) {
-            let origin = out.origin(origin);
+        if let Some(spoken) = self.ladder.read(span.as_ref()) {
+            let origin = out.origin(spoken.origin);
             let value = Value::Amount {
-                amount: energy.0,
-                over_ms: span.over.0,
+                amount: spoken.energy.0,
+                over_ms: spoken.over.0,
             };
             out.push(&self.instance, Quantity::EnergyUj, value, origin);
         }

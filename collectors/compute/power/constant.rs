@@ -19,12 +19,15 @@ impl Constant {
 }
 
 impl Rung for Constant {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "default"
     }
 
     fn read(&mut self, span: Option<&Span>) -> Verdict {
-        span.map_or(Verdict::Baseline, |s| Verdict::Energy(self.0.over(s.over)))
+        span.map_or(Verdict::Baseline, |span| Verdict::Energy {
+            energy: self.0.over(span.over),
+            over: span.over,
+        })
     }
 
     fn origin(&self) -> Origin {
@@ -34,6 +37,7 @@ impl Rung for Constant {
             quality: Quality::Default,
             confidence: Confidence::F,
             fallback: None,
+            note: None,
         }
     }
 }

@@ -43,7 +43,7 @@ impl Model {
 }
 
 impl Rung for Model {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "model"
     }
 
@@ -53,7 +53,10 @@ impl Rung for Model {
             (Ok(_), None) => Verdict::Baseline,
             (Ok(line), Some(span)) => line.energy(span).map_or_else(
                 || Verdict::Invalid("no processor time has passed".to_owned()),
-                Verdict::Energy,
+                |energy| Verdict::Energy {
+                    energy,
+                    over: span.over,
+                },
             ),
         }
     }
@@ -69,6 +72,7 @@ impl Rung for Model {
             quality: Quality::Estimated,
             confidence,
             fallback: None,
+            note: None,
         }
     }
 }

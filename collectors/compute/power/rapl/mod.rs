@@ -43,7 +43,7 @@ impl Rapl {
 }
 
 impl Rung for Rapl {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "rapl"
     }
 
@@ -73,7 +73,10 @@ impl Rung for Rapl {
             return Verdict::Baseline;
         };
         match zone::energy(&before, &self.before, span.over) {
-            Outcome::Energy(energy) => Verdict::Energy(energy),
+            Outcome::Energy(energy) => Verdict::Energy {
+                energy,
+                over: span.over,
+            },
             Outcome::Gap => Verdict::Baseline,
             Outcome::Untrusted(why) => Verdict::Invalid(why),
         }
