@@ -1,8 +1,9 @@
 //! The agent's TLS, verified. The only file that names rustls.
 //!
 //! What is submitted travels over version 1.3 and nothing else. A source on the site may be a controller that knows
-//! no more than 1.2, which its table then has to say. There is no option that turns verification off. A site with its own authority names it in
-//! `dashboard.ca_file`; then only that authority is trusted, not the system's.
+//! no more than 1.2, which its table then has to say. There is no option that turns verification off. A site with its
+//! own authority names it in `dashboard.ca_file`; then only that authority is trusted, not the system's. What a source's
+//! `tls.ca_file` names may also be the source's own certificate.
 
 use std::fs;
 use std::io;
@@ -10,9 +11,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cms_collectors::web::{Tls, TlsVersion};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion,
+};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -82,7 +87,79 @@ fn of_source(tls: &Tls) -> Result<ClientConfig, TlsError> {
         TlsVersion::V12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
         TlsVersion::V13 => &[&rustls::version::TLS13],
     };
-    client_config(&files, versions)
+    let mut config = client_config(&files, versions)?;
+    if let Some(path) = &files.ca_file {
+        let named = Named::in_file(path)?;
+        config.dangerous().set_certificate_verifier(Arc::new(named));
+    }
+    Ok(config)
+}
+
+/// Trusts what a file names: authorities, and single certificates as they stand.
+///
+/// Controllers and gateways come with a certificate that they made themselves: often marked as an authority, without
+/// the name that they are reached by, or past its date. Such a one is as good as its key, which the handshake proves
+/// in any case; who names it by its bytes has said more than any authority could.
+#[derive(Debug)]
+struct Named {
+    certificates: Vec<CertificateDer<'static>>,
+    authorities: Arc<WebPkiServerVerifier>,
+}
+
+impl Named {
+    fn in_file(path: &Path) -> Result<Self, TlsError> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let roots = Arc::new(roots(Some(path))?);
+        let authorities = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
+        Ok(Self {
+            certificates: certificates(path)?,
+            authorities: authorities.map_err(|source| TlsError::ClientCertificate {
+                path: path.to_owned(),
+                source: rustls::Error::General(source.to_string()),
+            })?,
+        })
+    }
+}
+
+impl ServerCertVerifier for Named {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if self.certificates.iter().any(|named| named == end_entity) {
+            return Ok(ServerCertVerified::assertion());
+        }
+        let authorities = &self.authorities;
+        authorities.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.authorities
+            .verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.authorities
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.authorities.supported_verify_schemes()
+    }
 }
 
 fn client_config(

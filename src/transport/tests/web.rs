@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use cms_collectors::CollectError;
 use cms_collectors::web::{Answer, Body, Dial, Request, Site, Tls, Web};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -326,6 +326,36 @@ async fn certificates_are_verified_and_old_versions_must_be_allowed() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_a_controller_made_itself_is_trusted_when_it_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    // Marked as an authority, for another name, and past its date.
+    let made = |name: &str| {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let path = folder.path().join(name);
+        fs::write(&path, certificate.pem()).unwrap();
+        let both = [&rustls::version::TLS13, &rustls::version::TLS12];
+        let servers = both.map(|version| Authority::serve_as(&[version], &certificate, &key));
+        (servers, path.display().to_string())
+    };
+    let ([modern, old], named) = made("bmc-1");
+    let (_, another) = made("bmc-2");
+    let table = |server: SocketAddr, ca: &str| {
+        let port = server.port();
+        let tls = format!("tls = {{ ca_file = '{ca}', min_version = '1.2' }}");
+        site(&format!("url = 'https://localhost:{port}'\n{tls}"))
+    };
+    for server in [modern, old] {
+        assert_eq!(ask(&table(server, &named), None).await.unwrap().1, b"ok");
+        let refused = ask(&table(server, &another), None).await.unwrap_err();
+        assert_eq!(refused.class(), "unreachable");
+    }
+}
+
+#[tokio::test]
 async fn a_connection_of_another_protocol_is_verified_alike() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new("site");
@@ -397,13 +427,22 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Self::serve_as(versions, &certificate, &key)
+    }
+
+    fn serve_as(
+        versions: &[&'static SupportedProtocolVersion],
+        certificate: &Certificate,
+        key: &KeyPair,
+    ) -> SocketAddr {
+        let certificate = certificate.der().clone();
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![certificate.into()], key)
+            .with_single_cert(vec![certificate], key)
             .unwrap();
         let config = Arc::new(config);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
