@@ -42,6 +42,12 @@ pub trait Collector: Send {
         None
     }
 
+    /// Whether it waits for the first answer of a device that it asks in the background; a preview
+    /// waits with it.
+    fn is_waiting(&self) -> bool {
+        false
+    }
+
     /// What `status` lists about the source besides, one line each.
     fn details(&self) -> Vec<String> {
         Vec::new()

@@ -39,7 +39,7 @@ use crate::status::{PartState, Status, error_chain};
 use crate::store::{Sender, Store, StoreError};
 use crate::submit::{Submitting, Taken};
 use crate::transport::tls::TlsFiles;
-use crate::transport::web::Outbound;
+use crate::transport::web::{Outbound, all_left};
 use crate::transport::{Transport, TransportError};
 use crate::watchdog::{self, Pulse};
 use crate::witness::{self, Witnessing};
@@ -366,6 +366,7 @@ impl Agent {
         // Before the drain, so that the last receipt covers the last leaf.
         self.event(LeafKind::Stop, "stopped on request").await?;
         self.submitting()?.drain().await;
+        all_left().await;
         // Here and not when the store's thread ends: the process may be gone before it has.
         self.store.settle().await?;
         tracing::info!("stopped");

@@ -5,7 +5,9 @@
 //! (`expected.err`) or both. A state holds `proc/`, `sys/` and whatever else the configuration
 //! names below `{case}`; files that a later state does not mention stay as they were. `steps.toml`
 //! in a state says what a tree of files cannot: what goes, what may not be read, when files were
-//! accessed, how long after the tick before. Servers answer from `http/` in a state. `CMS_BLESS=1` writes what came as what must come.
+//! accessed, how long after the tick before. Time is virtual: devices are polled between the ticks, in
+//! the state of the later one. Servers answer from `http/` in a state. `CMS_BLESS=1` writes what came as
+//! what must come.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -20,6 +22,7 @@ use jiff::{SignedDuration, Timestamp};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use serde::Deserialize;
+use tokio::runtime::{Builder, Runtime};
 
 #[path = "network/files.rs"]
 mod web;
@@ -155,6 +158,12 @@ fn ticks(
     outcome: &mut Outcome,
 ) -> Fallible<()> {
     let settings = parse(registration, config)?;
+    // What polls a device does so in virtual time, between the ticks.
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()?;
+    let _within = runtime.enter();
     let host = Host {
         proc: root.join("proc"),
         sys: root.join("sys"),
@@ -174,13 +183,15 @@ fn ticks(
         let steps = enter(&state, root)?;
         if tick > 0 {
             let interval = SignedDuration::try_from(settings.interval())?;
-            at = at.checked_add(steps.after.unwrap_or(interval))?;
+            let after = steps.after.unwrap_or(interval);
+            at = at.checked_add(after)?;
+            runtime.block_on(tokio::time::sleep(after.unsigned_abs()));
         }
         let collector = match &mut collector {
             Some(opened) => opened,
             none => none.insert(settings.open(&host)?),
         };
-        match collect(collector.as_mut(), at) {
+        match collect(&runtime, collector.as_mut(), at) {
             Ok(readings) => samples.push(readings.stamp(registration.id, at, "testcase")),
             Err(error) => writeln!(outcome.refusals, "t{tick}: {}", chain(&error))?,
         }
@@ -271,25 +282,15 @@ fn copy(from: &Path, to: &Path) -> Fallible<()> {
 
 /// One tick; one that begins a long job is repeated until the job is done.
 fn collect(
+    runtime: &Runtime,
     collector: &mut dyn Collector,
     at: Timestamp,
 ) -> Result<Readings, cms_collectors::CollectError> {
     let mut readings = Readings::default();
     loop {
-        block_on(collector.collect(at, &mut readings))?;
+        runtime.block_on(collector.collect(at, &mut readings))?;
         if collector.progress().is_none() {
             return Ok(readings);
-        }
-        std::thread::yield_now();
-    }
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let mut future = std::pin::pin!(future);
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    loop {
-        if let std::task::Poll::Ready(value) = future.as_mut().poll(&mut context) {
-            return value;
         }
         std::thread::yield_now();
     }

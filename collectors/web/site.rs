@@ -196,11 +196,17 @@ impl Address {
         format!("{self}{path}")
     }
 
-    pub(crate) fn is_loopback(&self) -> bool {
-        let host = match self.authority.strip_prefix('[') {
+    /// The host without its port; an address of version 6 without its brackets.
+    pub(crate) fn host(&self) -> &str {
+        match self.authority.strip_prefix('[') {
             Some(six) => six.split(']').next().unwrap_or_default(),
             None => self.authority.split(':').next().unwrap_or_default(),
-        };
+        }
+    }
+
+    /// Whether it is on this machine.
+    pub(crate) fn is_loopback(&self) -> bool {
+        let host = self.host();
         let is_address = host
             .parse::<std::net::IpAddr>()
             .is_ok_and(|address| address.is_loopback());

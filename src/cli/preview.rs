@@ -22,12 +22,16 @@ use crate::agent;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::store;
+use crate::transport::web::all_left;
 
 /// How long two looks at a counter lie apart: long enough for a rate that means something.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 /// How often a source that works in the background is asked whether it is done.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Looks at a source that waits for a device: a slow one answers twice within half a minute.
+const LOOKS_MAX: u32 = 45;
 
 /// A body names the ledger's index; a preview has none and is no leaf.
 const NO_SEQUENCE: u64 = 0;
@@ -75,6 +79,7 @@ impl Preview {
             }
         }
         progress.finish();
+        all_left().await;
         let now = clock.now();
         let slot = Slot {
             start: config.schedule.cadence(self.category).slot_at(now).start,
@@ -146,7 +151,7 @@ async fn collect(
         CliError::failed(error).hint(&format!("the source is {name}; `check` says more"))
     };
     let mut collector = settings.open(host).map_err(|error| failed(&error))?;
-    let mut looks = 0;
+    let mut looks = 0_u32;
     loop {
         let mut readings = Readings::default();
         collector
@@ -159,12 +164,15 @@ async fn collect(
             windows.observe(&readings.stamp(collector_id, clock.now(), &clock.boot_id()));
             looks += 1;
         }
-        if (taken && !has_counters) || looks == 2 {
+        let is_enough = looks >= 2 && (!collector.is_waiting() || looks >= LOOKS_MAX);
+        if (taken && !has_counters) || is_enough {
             return Ok(());
         }
-        let doing = collector
-            .progress()
-            .unwrap_or_else(|| "collecting".to_owned());
+        let doing = collector.progress().unwrap_or_else(|| {
+            let waits = "waiting for the first answers of a device";
+            let doing = if looks >= 2 { waits } else { "collecting" };
+            doing.to_owned()
+        });
         progress.say(&format!("{name}: {doing}"));
         sleep(if has_counters {
             BETWEEN_LOOKS

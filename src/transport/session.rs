@@ -3,18 +3,39 @@
 //! Promises: the password is wiped as soon as it has been sent; a token is never printed; what the answer
 //! names as the session's address is used within the server only.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
 use cms_collectors::web::{Address, Answer};
 use reqwest::header::HeaderValue;
 use serde::{Deserialize, Serialize};
+use tokio::time::{sleep, timeout};
 use zeroize::Zeroizing;
 
 use crate::config::Secret;
+use crate::limits::LEAVE_WITHIN;
 
 /// The header that carries a token.
 pub(super) const TOKEN: &str = "x-auth-token";
 
 /// A session as a server describes it takes some hundred bytes.
 pub(super) const SESSION_BYTES_MAX: u64 = 64 * 1024;
+
+/// How often it is looked whether all sessions have ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Sessions of this process that are open.
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// Waits until the sessions of sources that are gone have been ended, for a moment at most.
+pub async fn all_left() {
+    let ending = async {
+        while OPEN.load(Ordering::Relaxed) > 0 {
+            sleep(LOOK_AGAIN).await;
+        }
+    };
+    drop(timeout(LEAVE_WITHIN, ending).await);
+}
 
 /// An open session.
 #[derive(Debug)]
@@ -55,6 +76,7 @@ impl Session {
         token.set_sensitive(true);
         let named = answer.header("location").map(str::to_owned);
         let named = named.or_else(|| id(body));
+        OPEN.fetch_add(1, Ordering::Relaxed);
         Ok(Self {
             token,
             path: named.and_then(|named| path_within(server, &named)),
@@ -68,6 +90,12 @@ impl Session {
     /// Where it is ended, below the server's address.
     pub(super) fn path(&self) -> Option<&str> {
         self.path.as_deref()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        OPEN.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -22,6 +22,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+pub use super::session::all_left;
 use super::session::{self, SESSION_BYTES_MAX, Session, TOKEN};
 use super::tls::{self, TlsError};
 use crate::config::{Secret, SecretSource};

@@ -15,3 +15,4 @@
 
 #[allow(dead_code, reason = "each counterpart takes what it needs of it")]
 mod lab;
+mod power_from_a_bmc;

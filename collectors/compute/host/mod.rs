@@ -104,7 +104,12 @@ impl HostCollector {
             facts: None,
         };
         let cpus_milli = opened.take()?.cpus_milli;
-        let instance = match (&opened.group, opened.machine.is_virtual) {
+        let is_virtual = match settings.hardware {
+            settings::Hardware::Detected => opened.machine.is_virtual,
+            settings::Hardware::Physical => false,
+            settings::Hardware::Virtual => true,
+        };
+        let instance = match (&opened.group, is_virtual) {
             (Some(_), _) => Instance::Container { cpus_milli },
             (None, true) => Instance::Virtual { cpus_milli },
             (None, false) => Instance::Physical,
@@ -298,6 +303,10 @@ impl Collector for HostCollector {
         }
         self.before = Some(taken);
         Ok(())
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.ladder.is_waiting()
     }
 }
 

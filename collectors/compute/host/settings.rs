@@ -31,6 +31,8 @@ pub(super) struct Config {
     enabled: bool,
     #[serde(default)]
     pub(super) scope: Scope,
+    #[serde(default)]
+    pub(super) hardware: Hardware,
     pub(super) instance_id: Option<Subject>,
     pub(super) instance_type: Option<Subject>,
     pub(super) region: Option<Subject>,
@@ -62,6 +64,19 @@ pub(super) enum Scope {
     /// The machine.
     #[default]
     Host,
+}
+
+/// What the instance runs on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Hardware {
+    /// What firmware and processor say.
+    #[default]
+    Detected,
+    /// The machine itself, also where a hypervisor is seen: the first domain of Xen, for instance.
+    Physical,
+    /// A virtual machine, also where its hypervisor hides.
+    Virtual,
 }
 
 fn parse(table: ValueDeserializer<'_>) -> Result<Box<dyn Settings>, toml::de::Error> {

@@ -85,6 +85,15 @@ impl Ladder {
         }
     }
 
+    /// Whether the rung that speaks, or a better one, has not given its first answer yet.
+    pub(crate) fn is_waiting(&self) -> bool {
+        let up_to = self.current.map_or(self.steps.len(), |at| at + 1);
+        self.steps
+            .iter()
+            .take(up_to)
+            .any(|step| step.rung.is_waiting())
+    }
+
     fn choose(&self, verdicts: &[Verdict]) -> Option<usize> {
         let usable = |at: &usize| {
             matches!(

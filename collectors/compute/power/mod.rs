@@ -19,6 +19,7 @@
 //!    used is [`Verdict::Invalid`]. A device that somebody configured is never absent.
 
 mod constant;
+pub mod ipmi;
 mod ladder;
 pub mod model;
 #[allow(
@@ -27,10 +28,12 @@ pub mod model;
 )]
 mod polled;
 pub mod rapl;
+pub mod redfish;
 #[allow(dead_code, reason = "it is used by rungs that are polled")]
 mod residual;
 mod settings;
 mod sum;
+mod whole;
 
 use std::error::Error as _;
 
@@ -98,6 +101,11 @@ trait Rung: Send {
 
     /// Where its values come from.
     fn origin(&self) -> Origin;
+
+    /// Whether it asks in the background and has said nothing yet.
+    fn is_waiting(&self) -> bool {
+        false
+    }
 }
 
 /// An error in one line, with what is behind it.

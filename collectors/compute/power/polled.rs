@@ -62,6 +62,16 @@ pub(super) trait Meter: Send + 'static {
     /// When there is no answer, or one that must not be used: the host is off, a supply is missing, the
     /// sensor is in error. Its words reach a person as they stand.
     async fn poll(&mut self) -> Result<Measured, CollectError>;
+
+    /// How long one poll may take before it is given up.
+    fn within(&self) -> Duration {
+        POLL_WITHIN
+    }
+
+    /// How long the device wants to be left alone now, where that is longer than usual.
+    fn pause(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// One answer of a device. Power, counter or both.
@@ -136,6 +146,11 @@ impl Rung for Polled {
     fn origin(&self) -> Origin {
         lock(&self.tally).origin(self.name)
     }
+
+    fn is_waiting(&self) -> bool {
+        let tally = lock(&self.tally);
+        self.task.is_some() && !tally.has_told && tally.failure.is_none()
+    }
 }
 
 async fn ask_for_ever(mut meter: impl Meter, every: Duration, tally: Arc<Mutex<Tally>>) {
@@ -143,11 +158,12 @@ async fn ask_for_ever(mut meter: impl Meter, every: Duration, tally: Arc<Mutex<T
     let mut first = true;
     loop {
         let begun = Instant::now();
+        let within = meter.within();
         let late = |_| CollectError::Timeout {
             what: "the device".to_owned(),
-            after: POLL_WITHIN,
+            after: within,
         };
-        let answer = timeout(POLL_WITHIN, meter.poll()).await;
+        let answer = timeout(within, meter.poll()).await;
         let answer = answer.map_err(late).and_then(|answer| answer);
         let is_denied = matches!(answer, Err(CollectError::Denied { .. }));
         refused = if is_denied {
@@ -165,7 +181,7 @@ async fn ask_for_ever(mut meter: impl Meter, every: Duration, tally: Arc<Mutex<T
         } else {
             every.saturating_sub(begun.elapsed()).max(SECOND_POLL)
         };
-        sleep(pause).await;
+        sleep(pause.max(meter.pause())).await;
     }
 }
 
@@ -187,6 +203,8 @@ struct Tally {
     by_counter: bool,
     unmoved_polls: u32,
     residual: Residual,
+    /// Whether a tick has taken energy from it.
+    has_told: bool,
     /// Why the newest answer was not used.
     failure: Option<String>,
 }
@@ -312,6 +330,7 @@ impl Tally {
         }
         match (span, gathered) {
             (Some(_), Some((energy, over))) if over > Millis::ZERO => {
+                self.has_told = true;
                 Verdict::Energy { energy, over }
             }
             _ => Verdict::Baseline,

@@ -9,9 +9,12 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
 use super::constant::{Constant, SPECIFICATION_WATTS};
+use super::ipmi;
 use super::model;
 use super::rapl;
+use super::redfish;
 use super::sum::Sum;
+use super::whole::of_machine;
 use super::{Machine, Rung};
 use crate::Host;
 use crate::checked::Watts;
@@ -25,13 +28,17 @@ pub(crate) struct Config {
     sources: Vec<Parts>,
     default_watts: Watts,
     line: Option<(Watts, Watts)>,
+    redfish: Option<redfish::Config>,
+    ipmi: Option<ipmi::Config>,
 }
 
 /// One kind of source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
+    Ipmi,
     Model,
     Rapl,
+    Redfish,
 }
 
 /// One rung: a source, or several that measure different parts of the machine, as in `"rapl+nvml"`.
@@ -45,16 +52,20 @@ struct Raw {
     default_watts: Watts,
     idle_watts: Option<Watts>,
     max_watts: Option<Watts>,
+    redfish: Option<redfish::Config>,
+    ipmi: Option<ipmi::Config>,
 }
 
 impl Source {
     /// In the order of the ladder.
-    const ALL: [Self; 2] = [Self::Rapl, Self::Model];
+    const ALL: [Self; 4] = [Self::Redfish, Self::Ipmi, Self::Rapl, Self::Model];
 
     const fn name(self) -> &'static str {
         match self {
+            Self::Ipmi => "ipmi",
             Self::Model => "model",
             Self::Rapl => "rapl",
+            Self::Redfish => "redfish",
         }
     }
 
@@ -111,6 +122,8 @@ impl Default for Raw {
             default_watts: Watts(SPECIFICATION_WATTS),
             idle_watts: None,
             max_watts: None,
+            redfish: None,
+            ipmi: None,
         }
     }
 }
@@ -118,9 +131,11 @@ impl Default for Raw {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            sources: Self::ladder(),
+            sources: Self::ladder(false),
             default_watts: Watts(SPECIFICATION_WATTS),
             line: None,
+            redfish: None,
+            ipmi: None,
         }
     }
 }
@@ -144,7 +159,8 @@ impl Config {
                 );
             }
         };
-        let sources = raw.sources.unwrap_or_else(Self::ladder);
+        let has_redfish = raw.redfish.is_some();
+        let sources = raw.sources.unwrap_or_else(|| Self::ladder(has_redfish));
         let mut named: Vec<Source> = sources.iter().flat_map(|parts| parts.0.clone()).collect();
         let all = named.len();
         named.sort_unstable_by_key(|source| source.name());
@@ -152,16 +168,36 @@ impl Config {
         if named.len() < all {
             return Err("a power source is named twice in `sources`".to_owned());
         }
+        for (source, has_table) in [
+            (Source::Redfish, has_redfish),
+            (Source::Ipmi, raw.ipmi.is_some()),
+        ] {
+            let name = source.name();
+            if has_table && !named.contains(&source) {
+                return Err(format!(
+                    "the table `{name}` is of no use: `sources` does not name \"{name}\""
+                ));
+            }
+        }
+        if named.contains(&Source::Redfish) && !has_redfish {
+            return Err(
+                "\"redfish\" in `sources` needs the table [compute.power.redfish]".to_owned(),
+            );
+        }
         Ok(Self {
             sources,
             default_watts: raw.default_watts,
             line,
+            redfish: raw.redfish,
+            ipmi: raw.ipmi,
         })
     }
 
     /// The ladder where none is configured: every source that needs no table, and those whose table is there.
-    fn ladder() -> Vec<Parts> {
-        vec![Parts(vec![Source::Rapl]), Parts(vec![Source::Model])]
+    fn ladder(has_redfish: bool) -> Vec<Parts> {
+        let is_there = |source: &Source| *source != Source::Redfish || has_redfish;
+        let there = Source::ALL.into_iter().filter(is_there);
+        there.map(|source| Parts(vec![source])).collect()
     }
 
     /// The rungs, best first; the default is the last one.
@@ -184,6 +220,18 @@ impl Config {
 
     fn rung(&self, source: Source, host: &Host, machine: &Machine) -> Box<dyn Rung> {
         match source {
+            Source::Ipmi => {
+                let config = self.ipmi.clone().unwrap_or_default();
+                let rung = || Box::new(ipmi::Ipmi::new(&config, host)) as Box<dyn Rung>;
+                of_machine(source.name(), machine.instance, self.ipmi.is_some(), rung)
+            }
+            Source::Redfish => {
+                let rung = || match &self.redfish {
+                    Some(config) => redfish::rung(config, host),
+                    None => Box::new(Constant::new(self.default_watts)),
+                };
+                of_machine(source.name(), machine.instance, true, rung)
+            }
             Source::Model => Box::new(model::Model::new(self.line, machine)),
             Source::Rapl => Box::new(rapl::Rapl::new(host, machine.instance)),
         }
@@ -209,6 +257,24 @@ mod tests {
         assert!(refusal("sources = ['rapl+model']").contains("whole machine"));
         assert!(refusal("sources = ['default']").contains("unknown power source `default`"));
         assert!(refusal("idle = 1").contains("unknown field `idle`"));
+        assert!(refusal("sources = ['redfish']").contains("needs the table"));
+        let unused = "sources = ['rapl']\n[redfish]\nurl = 'https://a'";
+        assert!(refusal(unused).contains("does not name \"redfish\""));
+        assert!(refusal("sources = []\n[ipmi]").contains("does not name \"ipmi\""));
         assert!(toml::from_str::<Config>("sources = []").is_ok());
+    }
+
+    #[test]
+    fn a_controller_that_is_configured_comes_first() {
+        let ladder = |text: &str| {
+            let config: Config = toml::from_str(text).unwrap();
+            let names: Vec<String> = config.sources.iter().map(ToString::to_string).collect();
+            names.join(" ")
+        };
+        assert_eq!(ladder(""), "ipmi rapl model");
+        assert_eq!(
+            ladder("[redfish]\nurl = 'https://a'"),
+            "redfish ipmi rapl model"
+        );
     }
 }

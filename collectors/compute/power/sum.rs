@@ -65,6 +65,10 @@ impl Rung for Sum {
         }
     }
 
+    fn is_waiting(&self) -> bool {
+        self.parts.iter().any(|part| part.is_waiting())
+    }
+
     fn origin(&self) -> Origin {
         let parts = self.spoken.iter().filter_map(|at| self.parts.get(*at));
         let origins: Vec<Origin> = parts.map(|part| part.origin()).collect();
