@@ -191,13 +191,32 @@ impl Outside {
         };
         let prepared = self.prepare(&opening)?;
         let answer = self.exchange(prepared, &opening, &mut on_piece).await?;
-        if !answer.is_good() {
-            return Ok(Err(answer));
-        }
         let address = self.site.address();
-        Session::opened(address, &answer, &body)
-            .map(Ok)
-            .map_err(|found| malformed(&address.url(path), found))
+        let url = address.url(path);
+        match answer.status {
+            200..=299 => Session::opened(address, &answer, &body)
+                .map(Ok)
+                .map_err(|found| malformed(&url, found)),
+            404 | 405 | 501 => Err(malformed(
+                &url,
+                &format!(
+                    "it opens no sessions (HTTP {}): set login = \"basic\" for it",
+                    answer.status
+                ),
+            )),
+            // Some say so with 400 or 403, and some that the account is locked.
+            400..=499 => Ok(Err(Answer {
+                status: UNAUTHORIZED,
+                ..answer
+            })),
+            status => Err(unreachable(
+                &url,
+                format!(
+                    "no session is opened (HTTP {status}: {}); perhaps it has too many of them",
+                    answer.reason()
+                ),
+            )),
+        }
     }
 
     async fn exchange(

@@ -58,6 +58,7 @@ impl Controller {
     /// A text without the controller's address.
     pub(super) fn without_address(&self, text: &str) -> String {
         let address = self.site.address();
+        let text = text.replace(&format!("{address}/"), "the controller's /");
         let text = text.replace(&address.to_string(), UNNAMED);
         let text = text.replace(address.authority(), UNNAMED);
         let host = address.host();

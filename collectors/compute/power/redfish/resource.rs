@@ -168,13 +168,14 @@ impl Resource {
     }
 
     fn number<const DIGITS: u32>(&self, at: &str) -> Result<Fixed<DIGITS>, String> {
-        match self.body.pointer(&pointer(at)) {
-            None => Err(format!("there is no {at}")),
-            Some(Value::Null) => Err(format!("{at} is null")),
-            Some(value) => {
-                Fixed::deserialize(value).map_err(|_| format!("{at} is no number that makes sense"))
-            }
-        }
+        let number = match self.body.pointer(&pointer(at)) {
+            None => return Err(format!("there is no {at}")),
+            Some(Value::Null) => return Err(format!("{at} is null")),
+            // Some firmware writes numbers as text.
+            Some(Value::String(text)) => serde_json::from_str(text.trim()).ok(),
+            Some(value) => Fixed::deserialize(value).ok(),
+        };
+        number.ok_or_else(|| format!("{at} is no number that makes sense"))
     }
 
     fn value(&self, at: &str) -> &Value {
@@ -234,7 +235,8 @@ mod tests {
                 r#"{"PowerWatts": 472}"#,
                 Err("there is no PowerWatts/Reading"),
             ),
-            (r#"{"PowerWatts": {"Reading": "472"}}"#, Err("no number")),
+            (r#"{"PowerWatts": {"Reading": "472"}}"#, Ok(472_000)),
+            (r#"{"PowerWatts": {"Reading": "472 W"}}"#, Err("no number")),
             (r#"{"PowerWatts": {"Reading": 1e300}}"#, Err("no number")),
             (r#"{"PowerWatts": {"Reading": 0}}"#, Err("0 W")),
             (r#"{"PowerWatts": {"Reading": -5}}"#, Err("negative")),
@@ -264,7 +266,7 @@ mod tests {
         );
         assert_eq!(energy("2"), Some((7_200_000_000_000, 3_600_000_000_000)));
         assert_eq!(energy("0.001"), Some((3_600_000_000, 3_600_000_000)));
-        for nothing in ["0", "-1", "null", "\"1\"", "1e12"] {
+        for nothing in ["0", "-1", "null", "\"1 kWh\"", "1e12"] {
             assert_eq!(energy(nothing), None, "{nothing}");
         }
     }
