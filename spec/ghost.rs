@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::cross_check::CrossChecks;
 use crate::factors::{EnergyFactors, Rates};
 use crate::ids::Subject;
 use crate::payload::v1::{EnergySummary, Instance, InstanceClass, PhysicalImpact};
@@ -97,6 +98,8 @@ pub struct Observed {
     pub origins: [Option<Origin>; 4],
     /// Newest origins of measured, estimated and assumed energy.
     pub energy_origins: [Option<Origin>; 3],
+    /// What other sources said of its power lately.
+    pub cross_checks: Option<CrossChecks>,
 }
 
 /// All instances at the close of a window.

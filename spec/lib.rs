@@ -10,6 +10,7 @@
 
 pub mod category;
 pub mod coverage;
+pub mod cross_check;
 pub mod dark;
 pub mod factors;
 pub mod ghost;

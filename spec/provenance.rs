@@ -82,6 +82,18 @@ impl Origin {
     }
 }
 
+/// What another source said of the same figure over the same time. It is never merged into the figure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CrossCheck {
+    /// The other source.
+    pub source: String,
+    /// Its mean, in the unit of the figure.
+    pub value: Fixed<1>,
+    /// How far it is from the source that counts, in percent of that one, over the time that both spoke.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delta_pct: Option<Fixed<1>>,
+}
+
 /// What is said about one figure of a payload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
@@ -116,6 +128,9 @@ pub struct Entry {
     /// How many rows of the payload this entry speaks for, when it is not all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
+    /// What other sources said of the same figure.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cross_check: Vec<CrossCheck>,
 }
 
 impl Entry {
@@ -135,6 +150,7 @@ impl Entry {
             fallback: origin.fallback.clone(),
             note: origin.note.clone(),
             rows: None,
+            cross_check: Vec::new(),
         }
     }
 }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::coverage::Baseline;
+use crate::cross_check::CrossChecks;
 use crate::dark::StorageScan;
 use crate::ghost::InstanceFacts;
 use crate::heat::ThermalFacts;
@@ -83,6 +84,8 @@ pub struct Reading {
 pub enum Snapshot {
     /// The documented inventory that coverage is measured against.
     Baseline(Baseline),
+    /// What other sources said of an instance's power.
+    CrossChecks(CrossChecks),
     /// What an instance is.
     Instance(InstanceFacts),
     /// A finished scan of one storage unit.

@@ -124,6 +124,7 @@ impl Survey {
             last_seen: one.last_seen,
             origins: [one.cpu, one.memory, one.network, one.disk].map(origin),
             energy_origins,
+            cross_checks: None,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::factors::EnergyFactors;
 use crate::provenance::{Confidence, Entry, Origin, Quality};
 use crate::units::Fixed;
 use crate::windows::Dropped;
-use crate::{ghost, heat, models};
+use crate::{cross_check, ghost, heat, models};
 
 /// Most things that one note names; the rest is counted.
 const NAMED_MAX: usize = 20;
@@ -163,6 +163,8 @@ pub(super) fn ghost(census: &ghost::Census, end: Timestamp, factors: &EnergyFact
         }
     }
     let mut entries = grouped.entries(instances.len(), WINDOW_MS);
+    let statements = instances.iter().filter_map(|one| one.cross_checks.as_ref());
+    cross_check::attach(&mut entries, POWER, statements);
     entries.extend(ghost_rules(instances));
     entries.extend(ghost_sources(census));
     entries.extend([

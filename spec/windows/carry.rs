@@ -14,6 +14,7 @@ use super::series::{Last, Series};
 use super::thermal::Thermal;
 use super::{Dropped, Origins, REWIND_AFTER, Windows};
 use crate::coverage::Baseline;
+use crate::cross_check::CrossChecks;
 use crate::dark::{AccessAnomaly, StorageScan};
 use crate::ghost::InstanceFacts;
 use crate::heat::ThermalFacts;
@@ -55,6 +56,8 @@ struct InstanceCarry {
     facts: Option<InstanceFacts>,
     series: [Option<LastCarry>; SERIES],
     energy_origins: [Option<u16>; 3],
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cross_checks: Option<(CrossChecks, i64)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +126,7 @@ pub(super) fn take(windows: &Windows) -> Carry {
                 facts: instance.facts.clone(),
                 series: instance.series.each_ref().map(|one| names.pack(one)),
                 energy_origins: instance.energy_origins,
+                cross_checks: instance.cross_checks.clone(),
             };
             (subject.clone(), carry)
         })
@@ -218,6 +222,7 @@ pub(super) fn put(windows: &mut Windows, carry: Carry) {
         instance.facts = kept.facts;
         instance.series = kept.series.map(unpack);
         instance.energy_origins = kept.energy_origins;
+        instance.cross_checks = kept.cross_checks;
     }
     for (subject, kept) in carry.thermal {
         let source: &mut Thermal = windows.thermal.entry(subject).or_default();

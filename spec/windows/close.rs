@@ -80,6 +80,7 @@ fn ghost(windows: &Windows, slot: Slot) -> Result<Content, NothingToSay> {
                 last_seen: timestamp(instance.last_seen),
                 origins: instance.usage_origins().map(origin),
                 energy_origins: instance.energy_origins.map(origin),
+                cross_checks: instance.cross_checks(end).cloned(),
             };
             (subject, observed)
         })

@@ -2,7 +2,8 @@
 
 use super::ring::{Ring, spread};
 use super::series::{Series, Span};
-use super::{BUCKET_MS, Fate, GAUGE_HOLD_MS, Taken};
+use super::{BUCKET_MS, CROSS_CHECK_HOLDS_MS, Fate, GAUGE_HOLD_MS, Taken};
+use crate::cross_check::CrossChecks;
 use crate::ghost::{EnergyUse, InstanceFacts, Usage};
 use crate::provenance::Quality;
 use crate::reading::{Quantity, Value};
@@ -40,6 +41,8 @@ pub(super) struct Instance {
     pub(super) last_seen: i64,
     pub(super) series: [Series; SERIES],
     pub(super) energy_origins: [Option<u16>; 3],
+    /// What other sources said of its power, and when.
+    pub(super) cross_checks: Option<(CrossChecks, i64)>,
     pub(super) ring: Ring<COLUMNS>,
 }
 
@@ -51,6 +54,7 @@ impl Instance {
             last_seen: at,
             series: Default::default(),
             energy_origins: [None; 3],
+            cross_checks: None,
             ring: Ring::default(),
         }
     }
@@ -176,6 +180,13 @@ impl Instance {
     /// Newest origins of processor, memory, network and disk readings.
     pub(super) fn usage_origins(&self) -> [Option<u16>; 4] {
         [CPU, MEMORY_SERIES, NETWORK_SERIES, DISK_SERIES].map(|index| self.series[index].origin())
+    }
+
+    /// What other sources said of its power around then.
+    pub(super) fn cross_checks(&self, end: i64) -> Option<&CrossChecks> {
+        let (checks, at) = self.cross_checks.as_ref()?;
+        let apart = end.saturating_sub(*at).saturating_abs();
+        (apart <= CROSS_CHECK_HOLDS_MS).then_some(checks)
     }
 
     /// Every origin that this instance refers to.

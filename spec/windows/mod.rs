@@ -25,6 +25,7 @@ pub use carry::{Carry, Statements};
 
 use crate::category::Category;
 use crate::coverage::Baseline;
+use crate::cross_check::OTHERS_MAX;
 use crate::dark::{AccessAnomaly, StorageScan, access_anomaly};
 use crate::ids::Subject;
 use crate::payload::build::Closed;
@@ -74,6 +75,9 @@ pub const SCAN_HOLDS_MS: i64 = 48 * 3_600 * 1_000;
 
 /// Another collector may speak for a quantity when the one before has been silent for this long.
 pub const TAKEOVER_AFTER_MS: i64 = 3_600 * 1_000;
+
+/// A cross-check is stated every quarter of an hour; an older one says nothing about now.
+const CROSS_CHECK_HOLDS_MS: i64 = 3_600 * 1_000;
 
 /// After this many samples in a row from before the window, the clock is taken to have been ahead.
 const REWIND_AFTER: u32 = 8;
@@ -414,6 +418,17 @@ impl Windows {
                     instance_mut(&mut self.instances, &mut self.dropped, subject, at)
                 {
                     instance.facts = Some(facts.clone());
+                }
+            }
+            Snapshot::CrossChecks(checks) => {
+                let at = millis(at);
+                let subject = &checks.instance;
+                if let Some(instance) =
+                    instance_mut(&mut self.instances, &mut self.dropped, subject, at)
+                {
+                    let mut checks = checks.clone();
+                    checks.others.truncate(OTHERS_MAX);
+                    instance.cross_checks = Some((checks, at));
                 }
             }
             Snapshot::Storage(scan) => return self.scan(scan),

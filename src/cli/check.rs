@@ -48,6 +48,9 @@ struct Finding {
     verdict: Verdict,
     what: String,
     detail: String,
+    /// What a source lists about itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lines: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     hints: Vec<String>,
 }
@@ -158,8 +161,14 @@ impl Finding {
             verdict,
             what: what.into(),
             detail: detail.into(),
+            lines: Vec::new(),
             hints: Vec::new(),
         }
+    }
+
+    fn lines(mut self, lines: Vec<String>) -> Self {
+        self.lines = lines;
+        self
     }
 
     fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -174,6 +183,9 @@ impl Finding {
             Verdict::Fail => "fail",
         };
         let mut text = format!("{verdict:<4}  {:<24}  {}\n", self.what, self.detail);
+        for line in &self.lines {
+            text.push_str(&format!("      {line}\n"));
+        }
         for hint in &self.hints {
             text.push_str(&format!("      hint: {hint}\n"));
         }

@@ -15,4 +15,5 @@
 
 #[allow(dead_code, reason = "each counterpart takes what it needs of it")]
 mod lab;
+mod nvml;
 mod power_from_a_bmc;

@@ -79,7 +79,7 @@ const PLACES: [Place; 5] = [
         within: PACKAGES,
         only: &[
             "src/clock.rs",
-            "collectors/compute/power/polled.rs",
+            "collectors/compute/power/polled",
             "src/schedule",
             "src/submit",
             "dashboard/clock.rs",

@@ -93,11 +93,7 @@ impl HostCollector {
             monthly_cost_usd: settings.monthly_cost_usd.map(|d| d.0),
             interval_ms: settings.interval.millis(),
             ticks_per_s: rustix::param::clock_ticks_per_second(),
-            ladder: Ladder::new(
-                &settings.power,
-                host,
-                &power_machine(&machine, Instance::Physical),
-            ),
+            ladder: Ladder::default(),
             machine,
             group,
             before: None,
@@ -293,7 +289,7 @@ impl Collector for HostCollector {
         }
         self.push_values(&taken, out);
         let span = self.span(&taken);
-        if let Some(spoken) = self.ladder.read(span.as_ref()) {
+        if let Some(spoken) = self.ladder.read(at, span.as_ref()) {
             let origin = out.origin(spoken.origin);
             let value = Value::Amount {
                 amount: spoken.energy.0,
@@ -301,8 +297,15 @@ impl Collector for HostCollector {
             };
             out.push(&self.instance, Quantity::EnergyUj, value, origin);
         }
+        if let Some(checks) = self.ladder.cross_checks(&self.instance) {
+            out.snapshot(Snapshot::CrossChecks(checks));
+        }
         self.before = Some(taken);
         Ok(())
+    }
+
+    fn details(&self) -> Vec<String> {
+        self.ladder.lines()
     }
 
     fn is_waiting(&self) -> bool {

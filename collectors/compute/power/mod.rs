@@ -18,10 +18,13 @@
 //! 4. A source that this machine does not have is [`Verdict::Absent`]; one that should be there and cannot be
 //!    used is [`Verdict::Invalid`]. A device that somebody configured is never absent.
 
+mod compared;
 mod constant;
+mod hwmon;
 pub mod ipmi;
 mod ladder;
 pub mod model;
+mod nvml;
 #[allow(
     dead_code,
     reason = "not every build of the ladder has a device that is polled"
@@ -32,6 +35,7 @@ pub mod redfish;
 #[allow(dead_code, reason = "it is used by rungs that are polled")]
 mod residual;
 mod settings;
+mod shared;
 mod sum;
 mod whole;
 
@@ -101,6 +105,11 @@ trait Rung: Send {
 
     /// Where its values come from.
     fn origin(&self) -> Origin;
+
+    /// Whether it measures only a part of the machine, and so never more than the whole.
+    fn is_part(&self) -> bool {
+        false
+    }
 
     /// Whether it asks in the background and has said nothing yet.
     fn is_waiting(&self) -> bool {

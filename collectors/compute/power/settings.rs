@@ -13,9 +13,10 @@ use super::ipmi;
 use super::model;
 use super::rapl;
 use super::redfish;
+use super::shared::Part;
 use super::sum::Sum;
 use super::whole::of_machine;
-use super::{Machine, Rung};
+use super::{Machine, Rung, hwmon, nvml};
 use crate::Host;
 use crate::checked::Watts;
 
@@ -30,15 +31,30 @@ pub(crate) struct Config {
     line: Option<(Watts, Watts)>,
     redfish: Option<redfish::Config>,
     ipmi: Option<ipmi::Config>,
+    nvml: nvml::Settings,
 }
 
 /// One kind of source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
+    AmdGpu,
+    Hwmon,
     Ipmi,
     Model,
+    Nvml,
     Rapl,
     Redfish,
+}
+
+/// What of a machine a source speaks of. A sum has at most one processor and never a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    /// Devices that no processor's source contains.
+    Device,
+    /// Processors, and what a model of a server adds to them.
+    Processor,
+    /// All that goes through the plug.
+    Whole,
 }
 
 /// One rung: a source, or several that measure different parts of the machine, as in `"rapl+nvml"`.
@@ -54,24 +70,40 @@ struct Raw {
     max_watts: Option<Watts>,
     redfish: Option<redfish::Config>,
     ipmi: Option<ipmi::Config>,
+    nvml: nvml::Settings,
 }
 
 impl Source {
     /// In the order of the ladder.
-    const ALL: [Self; 4] = [Self::Redfish, Self::Ipmi, Self::Rapl, Self::Model];
+    const ALL: [Self; 7] = [
+        Self::Redfish,
+        Self::Ipmi,
+        Self::Hwmon,
+        Self::Rapl,
+        Self::Nvml,
+        Self::AmdGpu,
+        Self::Model,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
+            Self::AmdGpu => "amdgpu",
+            Self::Hwmon => "hwmon",
             Self::Ipmi => "ipmi",
             Self::Model => "model",
+            Self::Nvml => "nvml",
             Self::Rapl => "rapl",
             Self::Redfish => "redfish",
         }
     }
 
-    /// Whether it measures a part of the machine, so that it can be added to others.
-    const fn is_part(self) -> bool {
-        matches!(self, Self::Rapl)
+    /// What it speaks of.
+    const fn scope(self) -> Scope {
+        match self {
+            Self::Model | Self::Rapl => Scope::Processor,
+            Self::AmdGpu | Self::Nvml => Scope::Device,
+            Self::Hwmon | Self::Ipmi | Self::Redfish => Scope::Whole,
+        }
     }
 }
 
@@ -105,14 +137,21 @@ fn parts(text: &str) -> Result<Parts, String> {
         }
         parts.push(source);
     }
-    let alone = parts.iter().find(|source| !source.is_part());
-    match alone {
-        Some(alone) if parts.len() > 1 => Err(format!(
+    let of = |scope| {
+        parts
+            .iter()
+            .filter(move |source: &&Source| source.scope() == scope)
+    };
+    if let (Some(whole), 2..) = (of(Scope::Whole).next(), parts.len()) {
+        return Err(format!(
             "`{}` is a power of the whole machine and cannot be part of `{text}`",
-            alone.name()
-        )),
-        _ => Ok(Parts(parts)),
+            whole.name()
+        ));
     }
+    if of(Scope::Processor).count() > 1 {
+        return Err(format!("`{text}` would count the processors twice"));
+    }
+    Ok(Parts(parts))
 }
 
 impl Default for Raw {
@@ -124,6 +163,7 @@ impl Default for Raw {
             max_watts: None,
             redfish: None,
             ipmi: None,
+            nvml: nvml::Settings::default(),
         }
     }
 }
@@ -136,6 +176,7 @@ impl Default for Config {
             line: None,
             redfish: None,
             ipmi: None,
+            nvml: nvml::Settings::default(),
         }
     }
 }
@@ -161,13 +202,16 @@ impl Config {
         };
         let has_redfish = raw.redfish.is_some();
         let sources = raw.sources.unwrap_or_else(|| Self::ladder(has_redfish));
-        let mut named: Vec<Source> = sources.iter().flat_map(|parts| parts.0.clone()).collect();
-        let all = named.len();
-        named.sort_unstable_by_key(|source| source.name());
-        named.dedup();
-        if named.len() < all {
-            return Err("a power source is named twice in `sources`".to_owned());
+        let twice = |at: usize| {
+            sources
+                .iter()
+                .skip(at + 1)
+                .any(|other| *other == sources[at])
+        };
+        if let Some(at) = (0..sources.len()).find(|at| twice(*at)) {
+            return Err(format!("`{}` is named twice in `sources`", sources[at]));
         }
+        let named: Vec<Source> = sources.iter().flat_map(|parts| parts.0.clone()).collect();
         for (source, has_table) in [
             (Source::Redfish, has_redfish),
             (Source::Ipmi, raw.ipmi.is_some()),
@@ -190,36 +234,48 @@ impl Config {
             line,
             redfish: raw.redfish,
             ipmi: raw.ipmi,
+            nvml: raw.nvml,
         })
     }
 
     /// The ladder where none is configured: every source that needs no table, and those whose table is there.
     fn ladder(has_redfish: bool) -> Vec<Parts> {
+        let whole = [Source::Redfish, Source::Ipmi, Source::Hwmon].into_iter();
         let is_there = |source: &Source| *source != Source::Redfish || has_redfish;
-        let there = Source::ALL.into_iter().filter(is_there);
-        there.map(|source| Parts(vec![source])).collect()
+        let whole = whole.filter(is_there).map(|source| Parts(vec![source]));
+        let with_gpus = |source| Parts(vec![source, Source::Nvml, Source::AmdGpu]);
+        let sums = [Source::Rapl, Source::Model].into_iter().map(with_gpus);
+        whole.chain(sums).collect()
     }
 
     /// The rungs, best first; the default is the last one.
     pub(super) fn rungs(&self, host: &Host, machine: &Machine) -> Vec<Box<dyn Rung>> {
-        let one = |parts: &Parts| -> Box<dyn Rung> {
-            let mut rungs: Vec<Box<dyn Rung>> = parts
-                .0
-                .iter()
-                .map(|source| self.rung(*source, host, machine))
-                .collect();
-            match rungs.pop() {
-                Some(only) if rungs.is_empty() => only,
-                last => Box::new(Sum::new(rungs.into_iter().chain(last).collect())),
+        let mut opened: Vec<(Source, Part)> = Vec::new();
+        let mut part = |source: &Source| {
+            if let Some((_, part)) = opened.iter().find(|(known, _)| known == source) {
+                return part.share();
             }
+            let part = Part::new(source.name(), self.rung(*source, host, machine));
+            opened.push((*source, part.share()));
+            part
         };
-        let mut rungs: Vec<Box<dyn Rung>> = self.sources.iter().map(one).collect();
+        let mut one = |parts: &Parts| -> Box<dyn Rung> {
+            let parts: Vec<Part> = parts.0.iter().map(&mut part).collect();
+            Box::new(Sum::new(parts))
+        };
+        let mut rungs: Vec<Box<dyn Rung>> = self.sources.iter().map(&mut one).collect();
         rungs.push(Box::new(Constant::new(self.default_watts)));
         rungs
     }
 
     fn rung(&self, source: Source, host: &Host, machine: &Machine) -> Box<dyn Rung> {
         match source {
+            Source::AmdGpu => Box::new(hwmon::Hwmon::new(hwmon::Kind::AmdGpu, host)),
+            Source::Hwmon => {
+                let rung =
+                    || Box::new(hwmon::Hwmon::new(hwmon::Kind::Meter, host)) as Box<dyn Rung>;
+                of_machine(source.name(), machine.instance, false, rung)
+            }
             Source::Ipmi => {
                 let config = self.ipmi.clone().unwrap_or_default();
                 let rung = || Box::new(ipmi::Ipmi::new(&config, host)) as Box<dyn Rung>;
@@ -233,6 +289,7 @@ impl Config {
                 of_machine(source.name(), machine.instance, true, rung)
             }
             Source::Model => Box::new(model::Model::new(self.line, machine)),
+            Source::Nvml => Box::new(nvml::Nvml::new(&self.nvml, host)),
             Source::Rapl => Box::new(rapl::Rapl::new(host, machine.instance)),
         }
     }
@@ -254,7 +311,8 @@ mod tests {
         assert!(refusal("idle_watts = 10\nmax_watts = 9").contains("more than"));
         assert!(refusal("sources = ['rapl', 'rapl']").contains("twice"));
         assert!(refusal("sources = ['rapl+rapl']").contains("count rapl twice"));
-        assert!(refusal("sources = ['rapl+model']").contains("whole machine"));
+        assert!(refusal("sources = ['rapl+model']").contains("processors twice"));
+        assert!(refusal("sources = ['hwmon+nvml']").contains("whole machine"));
         assert!(refusal("sources = ['default']").contains("unknown power source `default`"));
         assert!(refusal("idle = 1").contains("unknown field `idle`"));
         assert!(refusal("sources = ['redfish']").contains("needs the table"));
@@ -271,10 +329,10 @@ mod tests {
             let names: Vec<String> = config.sources.iter().map(ToString::to_string).collect();
             names.join(" ")
         };
-        assert_eq!(ladder(""), "ipmi rapl model");
+        assert_eq!(ladder(""), "ipmi hwmon rapl+nvml+amdgpu model+nvml+amdgpu");
         assert_eq!(
             ladder("[redfish]\nurl = 'https://a'"),
-            "redfish ipmi rapl model"
+            "redfish ipmi hwmon rapl+nvml+amdgpu model+nvml+amdgpu"
         );
     }
 }

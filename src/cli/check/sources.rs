@@ -8,7 +8,7 @@ use cms_spec::reading::Readings;
 use jiff::Timestamp;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{Finding, Report};
 use crate::cli::progress::Progress;
@@ -18,6 +18,15 @@ use crate::status::error_chain;
 
 /// A source that needs longer for one tick is only opened: a person is waiting.
 const TICK_MAX: Duration = Duration::from_secs(10);
+
+/// How many looks a counter needs.
+const LOOKS_OF_A_COUNTER: u32 = 2;
+
+/// How many looks a device may take to give its first answer.
+const LOOKS_MAX: u32 = 8;
+
+/// How long two looks lie apart.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 /// What a source may need beyond its own limit to say that it was late.
 const GRACE: Duration = Duration::from_millis(200);
@@ -34,13 +43,14 @@ pub(super) async fn look(config: &Config, host: &Host, clock: &Clock, report: &m
         // A source may block its thread or panic, which must not end the command.
         let ask = spawn_blocking(move || Handle::current().block_on(ask(settings, host, now)));
         let what = source.settings.name();
-        let limit = source.settings.deadline().min(TICK_MAX) + GRACE;
+        let limit =
+            source.settings.deadline().min(TICK_MAX) * 2 + BETWEEN_LOOKS * LOOKS_MAX + GRACE;
         let asked = Progress::during(&format!("asking {what}"), timeout(limit, ask)).await;
         let finding = match asked {
             Ok(Ok(finding)) => finding,
             Ok(Err(panic)) => Finding::fail(&what, format!("the collector has a bug: {panic}"))
                 .hint("please report it; the agent starts it again and the other sources go on"),
-            Err(_) => late(&what, limit),
+            Err(_) => late(&what, source.settings.deadline().min(TICK_MAX)),
         };
         report.push(finding.hint_origin(&source.origin));
     }
@@ -59,7 +69,22 @@ async fn ask(settings: Arc<dyn Settings>, host: Host, now: Timestamp) -> Finding
     let mut readings = Readings::default();
     let limit = settings.deadline().min(TICK_MAX);
     match timeout(limit, collector.collect(now, &mut readings)).await {
-        Ok(Ok(())) => Finding::ok(what, taken(readings, collector.progress(), now)),
+        Ok(Ok(())) => {
+            let told = taken(readings, collector.progress(), now);
+            // What it lists may need two looks at a counter, or the first answer of a device. The first look
+            // has decided how it is.
+            for look in 1..LOOKS_MAX {
+                let is_enough = collector.details().is_empty()
+                    || (look >= LOOKS_OF_A_COUNTER && !collector.is_waiting());
+                if is_enough {
+                    break;
+                }
+                sleep(BETWEEN_LOOKS).await;
+                let mut again = Readings::default();
+                drop(timeout(limit, collector.collect(now, &mut again)).await);
+            }
+            Finding::ok(what, told).lines(collector.details())
+        }
         Ok(Err(error)) => failed(what, &error),
         Err(_) => late(&what, limit),
     }

@@ -82,6 +82,10 @@ impl Rung for Rapl {
         }
     }
 
+    fn is_part(&self) -> bool {
+        true
+    }
+
     fn origin(&self) -> Origin {
         // Component power: what the package and its memory draw, not what the machine takes from
         // the plug.

@@ -289,5 +289,27 @@ mod tests {
             prop_assume!(end != start);
             prop_assert_eq!(one(start, end), Outcome::Energy(Microjoules(used)));
         }
+
+        #[test]
+        fn splitting_a_span_changes_nothing(
+            zones in prop::collection::vec((0..RANGE, 1..7_000_000_000_u64, 1..7_000_000_000_u64), 1..4),
+        ) {
+            let at = |step: usize| -> Vec<Zone> {
+                let counter = |(index, (start, first, second)): (usize, &(u64, u64, u64))| {
+                    let used = [0, *first, first + second][step];
+                    let (name, label) = (format!("intel-rapl:{index}"), format!("package-{index}"));
+                    zone(&name, &label, (start + used) % RANGE)
+                };
+                zones.iter().enumerate().map(counter).collect()
+            };
+            let told = |from: usize, to: usize, over: u64| match energy(&at(from), &at(to), Millis(over)) {
+                Outcome::Energy(energy) => Ok(energy.0),
+                other => Err(TestCaseError::fail(format!("{other:?}"))),
+            };
+            let whole = told(0, 2, 30_000)?;
+            prop_assert_eq!(told(0, 1, 15_000)? + told(1, 2, 15_000)?, whole);
+            let used: u64 = zones.iter().map(|(_, first, second)| first + second).sum();
+            prop_assert_eq!(whole, used);
+        }
     }
 }
