@@ -25,14 +25,9 @@ pub mod ipmi;
 mod ladder;
 pub mod model;
 mod nvml;
-#[allow(
-    dead_code,
-    reason = "not every build of the ladder has a device that is polled"
-)]
 mod polled;
 pub mod rapl;
 pub mod redfish;
-#[allow(dead_code, reason = "it is used by rungs that are polled")]
 mod residual;
 mod settings;
 mod shared;
