@@ -12,6 +12,7 @@ pub mod coverage;
 pub mod exposition;
 pub mod host;
 pub mod storage;
+pub mod thermal;
 mod virtual_devices;
 pub mod web;
 
@@ -51,6 +52,11 @@ pub trait Collector: Send {
     /// What `status` lists about the source besides, one line each.
     fn details(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// What is wrong with a source that gives some of its figures all the same; `status` then calls it degraded.
+    fn trouble(&self) -> Option<String> {
+        None
     }
 
     /// What the source wants back after a restart; nothing when it has nothing to go on from. It is kept
@@ -120,6 +126,7 @@ pub const ALL: &[Registration] = &[
     compute::host::REGISTRATION,
     compute::prometheus::REGISTRATION,
     storage::filesystem::REGISTRATION,
+    thermal::source::REGISTRATION,
     coverage::baseline::REGISTRATION,
 ];
 

@@ -94,6 +94,7 @@ struct Ticked {
     readings: Readings,
     progress: Option<String>,
     details: Vec<String>,
+    trouble: Option<String>,
     checkpoint: Option<String>,
     result: Result<(), CollectError>,
 }
@@ -298,7 +299,13 @@ async fn tick_until_lost(
                     .metrics
                     .tick(name, Outcome::Ok, started.elapsed());
                 let changed = collecting.changes.works(name, &ticked.readings).await;
-                collecting.status.ok(name, ticked.progress.or(changed));
+                match ticked.trouble {
+                    Some(trouble) => {
+                        let degraded = PartState::Degraded;
+                        collecting.status.set(name, degraded, Some(trouble));
+                    }
+                    None => collecting.status.ok(name, ticked.progress.or(changed)),
+                }
                 let kept = keep(source.collector, name, at, ticked.readings, collecting).await;
                 if let Err(error) = &kept
                     && !unwritten
@@ -368,6 +375,7 @@ async fn tick(
         Ticked {
             progress: collector.progress(),
             details: collector.details(),
+            trouble: collector.trouble(),
             checkpoint: asks.then(|| collector.checkpoint()).flatten(),
             collector,
             readings,

@@ -104,10 +104,12 @@ fn every_collector_has_cases() {
     }
 }
 
-/// Rungs of the power ladder are configured with the host.
+/// Rungs of the power ladder are configured with the host, protocols of points with thermal sources.
 fn registration(collector: &Path) -> Fallible<&'static Registration> {
     let id = if collector.starts_with("compute/power") {
         Path::new("compute/host")
+    } else if collector.starts_with("thermal") {
+        Path::new("thermal/source")
     } else {
         collector
     };
@@ -172,6 +174,7 @@ fn ticks(
         region: "test-1".to_owned(),
         web: std::sync::Arc::new(web::Files::below(root)),
     };
+    let runtime = Builder::new_current_thread().enable_time().build()?;
     let mut at: Timestamp = START.parse()?;
     let mut collector: Option<Box<dyn Collector>> = None;
     let mut samples = Vec::new();

@@ -128,7 +128,7 @@ impl Site {
         if !address.is_https && tls != Tls::default() {
             return Err("`tls` needs an address that begins with https://".to_owned());
         }
-        if login.is_some() && !address.is_https && !address.is_loopback() {
+        if login.is_some() && !address.may_carry_secrets() {
             return Err(
                 "a login would travel in the clear: use an address that begins with https://, or \
                  one of this machine"
@@ -194,6 +194,11 @@ impl Address {
     #[must_use]
     pub fn url(&self, path: &str) -> String {
         format!("{self}{path}")
+    }
+
+    /// Whether nobody on the way can read what is sent there.
+    pub(crate) fn may_carry_secrets(&self) -> bool {
+        self.is_https || self.is_loopback()
     }
 
     /// The host without its port; an address of version 6 without its brackets.

@@ -140,7 +140,11 @@ fn in_plain_words(message: &str, span: Range<usize>, names: &[&str]) -> Problem 
         return problem.help(format!("possible: {}", known.join(", ")));
     }
     if let Some(key) = missing(message) {
-        return Problem::at(span, format!("the key `{key}` is missing"));
+        let problem = Problem::at(span, format!("the key `{key}` is missing"));
+        return match message.split_once("`: ") {
+            Some((_, help)) => problem.help(help),
+            None => problem,
+        };
     }
     let mut text = message.to_owned();
     for (from, to) in PLAIN_WORDS {
@@ -166,8 +170,10 @@ const PLAIN_WORDS: [(&str, &str); 11] = [
     ("expected usize", "expected a whole number, not negative"),
 ];
 
+/// The key that a message of serde says is missing; ours may go on with what helps.
 fn missing(message: &str) -> Option<&str> {
-    message.strip_prefix("missing field `")?.strip_suffix('`')
+    let (key, rest) = message.strip_prefix("missing field `")?.split_once('`')?;
+    (rest.is_empty() || rest.starts_with(": ")).then_some(key)
 }
 
 fn quoted(message: &str) -> Vec<&str> {

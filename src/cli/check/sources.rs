@@ -71,6 +71,7 @@ async fn ask(settings: Arc<dyn Settings>, host: Host, now: Timestamp) -> Finding
     match timeout(limit, collector.collect(now, &mut readings)).await {
         Ok(Ok(())) => {
             let told = taken(readings, collector.progress(), now);
+            let trouble = collector.trouble();
             // What it lists may need two looks at a counter, or the first answer of a device. The first look
             // has decided how it is.
             for look in 1..LOOKS_MAX {
@@ -83,7 +84,11 @@ async fn ask(settings: Arc<dyn Settings>, host: Host, now: Timestamp) -> Finding
                 let mut again = Readings::default();
                 drop(timeout(limit, collector.collect(now, &mut again)).await);
             }
-            Finding::ok(what, told).lines(collector.details())
+            let finding = match trouble {
+                None => Finding::ok(what, told),
+                Some(trouble) => Finding::warn(what, format!("{told}; {trouble}")),
+            };
+            finding.lines(collector.details())
         }
         Ok(Err(error)) => failed(what, &error),
         Err(_) => late(&what, limit),
