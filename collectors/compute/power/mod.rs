@@ -6,17 +6,17 @@
 //!
 //! # How to add a rung
 //!
-//! 1. What answers at once (a file, a library): implement [`Rung`]. What needs a network, a session or a
-//!    device that may hang: implement [`polled::Meter`], one read-only question with an answer, and make
-//!    it a rung with [`polled::Polled::new`], which asks it in a task of its own and turns answers into
+//! 1. What answers at once (a file, a library): implement `Rung`. What needs a network, a session or a
+//!    device that may hang: implement `polled::Meter`, one read-only question with an answer, and make
+//!    it a rung with `polled::Polled::new`, which asks it in a task of its own and turns answers into
 //!    energy. Gates that every device shares (old, unmoved, 0 W, a fall of its counter) are there; those
 //!    of one kind of device are errors of its `poll`, whose words reach a person as they stand.
 //! 2. Put it into a folder of its own with README.md, sample.toml and testcases; its table, if it has one,
 //!    is a type in its `settings.rs` that derives `Deserialize` with `deny_unknown_fields`.
 //! 3. Name it in `settings.rs` of this folder: a variant of `Source`, its place on the ladder, a field of
 //!    `Raw` and `Config` for its table, an arm of `Config::rung`.
-//! 4. A source that this machine does not have is [`Verdict::Absent`]; one that should be there and cannot be
-//!    used is [`Verdict::Invalid`]. A device that somebody configured is never absent.
+//! 4. A source that this machine does not have is `Verdict::Absent`; one that should be there and cannot be
+//!    used is `Verdict::Invalid`. A device that somebody configured is never absent.
 
 mod compared;
 mod constant;
