@@ -174,7 +174,6 @@ fn ticks(
         region: "test-1".to_owned(),
         web: std::sync::Arc::new(web::Files::below(root)),
     };
-    let runtime = Builder::new_current_thread().enable_time().build()?;
     let mut at: Timestamp = START.parse()?;
     let mut collector: Option<Box<dyn Collector>> = None;
     let mut samples = Vec::new();

@@ -39,6 +39,9 @@ const AHEAD_MS_MAX: i64 = 300_000;
 /// Numbers from here on are milliseconds since 1970, smaller ones seconds: the year 2286 in seconds.
 const MILLISECONDS_FROM: i64 = 10_000_000_000;
 
+/// After so many paths without any answer, and none before, the server is given up for this round.
+const SILENT_MAX: u32 = 2;
+
 type Within = Every<1, 60>;
 
 /// REST.
@@ -107,6 +110,14 @@ struct Asked {
     host: Host,
     points: Vec<Point>,
     pages: BTreeMap<String, Page>,
+}
+
+/// Why a path was not answered.
+enum Failed {
+    /// There was no answer, which may be true of every path.
+    Nobody(CollectError),
+    /// There was one, about this path.
+    Answer(CollectError),
 }
 
 /// The newest answer for one path.
@@ -271,20 +282,28 @@ impl Device for Asked {
             }
         }
         let mut refused: BTreeMap<String, PointError> = BTreeMap::new();
+        let (mut answered, mut silent) = (0_u32, 0_u32);
         for (path, within) in paths {
-            match self.ask(&path, within).await {
-                Ok(()) => {}
-                // Nobody is there: the other paths need not be tried.
-                Err(error @ (CollectError::Unreachable { .. } | CollectError::Timeout { .. }))
-                    if self.pages.is_empty() && refused.is_empty() =>
-                {
-                    return Err(error);
+            let error = match self.ask(&path, within).await {
+                Ok(()) => {
+                    answered += 1;
+                    continue;
                 }
-                Err(error) => {
-                    self.pages.remove(&path);
-                    refused.insert(path, PointError::Refused(told(&error)));
+                Err(Failed::Answer(error)) => {
+                    answered += 1;
+                    error
                 }
-            }
+                Err(Failed::Nobody(error)) => {
+                    silent += 1;
+                    let is_gone = !matches!(error, CollectError::Timeout { .. });
+                    if answered == 0 && (is_gone || silent >= SILENT_MAX) {
+                        return Err(error);
+                    }
+                    error
+                }
+            };
+            self.pages.remove(&path);
+            refused.insert(path, PointError::Refused(told(&error)));
         }
         let parsed: BTreeMap<&str, Result<Value, String>> = self
             .pages
@@ -306,14 +325,17 @@ impl Device for Asked {
 
 impl Asked {
     /// Asks for one path, and keeps its answer.
-    async fn ask(&mut self, path: &str, within: Duration) -> Result<(), CollectError> {
+    async fn ask(&mut self, path: &str, within: Duration) -> Result<(), Failed> {
         let address = self
             .points
             .first()
             .map(|point| point.site.address().url(path));
         let url = address.unwrap_or_default();
         let secret = match self.points.first().and_then(|point| point.header.as_ref()) {
-            Some(header) => Some((header.name.0.clone(), self.host.web.secret(&header.value)?)),
+            Some(header) => {
+                let value = self.host.web.secret(&header.value);
+                Some((header.name.0.clone(), value.map_err(Failed::Answer)?))
+            }
             None => None,
         };
         let etag = self.pages.get(path).and_then(|page| page.etag.clone());
@@ -338,11 +360,17 @@ impl Asked {
                 body.extend_from_slice(piece);
                 Ok(())
             })
-            .await?;
+            .await
+            .map_err(|error| match error {
+                CollectError::Unreachable { .. } | CollectError::Timeout { .. } => {
+                    Failed::Nobody(error)
+                }
+                error => Failed::Answer(error),
+            })?;
         if answer.status == 304 && etag.is_some() {
             return Ok(());
         }
-        answer.require_good(&url)?;
+        answer.require_good(&url).map_err(Failed::Answer)?;
         let page = Page {
             etag: answer.header("etag").map(str::to_owned),
             content_type: answer.header("content-type").unwrap_or_default().to_owned(),
