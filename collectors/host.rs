@@ -9,6 +9,7 @@ use std::sync::Arc;
 use cms_spec::Subject;
 
 use crate::CollectError;
+use crate::snmp::{Snmp, Udp};
 use crate::web::Web;
 
 /// No file of /proc or /sys that we read is longer; a longer one is refused, not cut.
@@ -29,6 +30,8 @@ pub struct Host {
     pub region: String,
     /// Makes clients of servers elsewhere.
     pub web: Arc<dyn Web>,
+    /// Makes sessions with devices that speak SNMP.
+    pub snmp: Arc<dyn Snmp>,
 }
 
 impl Host {
@@ -42,6 +45,7 @@ impl Host {
             instance,
             region,
             web,
+            snmp: Arc::new(Udp),
         }
     }
 

@@ -173,6 +173,7 @@ fn ticks(
         instance: "host:testcase".parse()?,
         region: "test-1".to_owned(),
         web: std::sync::Arc::new(web::Files::below(root)),
+        snmp: std::sync::Arc::new(cms_collectors::snmp::Udp),
     };
     let mut at: Timestamp = START.parse()?;
     let mut collector: Option<Box<dyn Collector>> = None;

@@ -2,6 +2,8 @@
 //!
 //! Reads nothing but the source and writes nothing: the suggestion is printed, and a person decides.
 
+mod snmp;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -25,6 +27,8 @@ pub(super) struct Probe {
 enum Kind {
     /// A server with the query API of Prometheus, or the page of a node_exporter or windows_exporter.
     Prometheus(Prometheus),
+    /// A power strip, a sensor or whatever else answers over SNMP: its outlets, sensors and values.
+    Snmp(snmp::Device),
 }
 
 #[derive(Debug, Args)]
@@ -70,14 +74,21 @@ struct Access {
 
 impl Probe {
     pub(super) fn run(self) -> Result<ExitStatus, CliError> {
-        let suggestion = match self.kind {
-            Kind::Prometheus(prometheus) => prometheus.look()?,
+        let (found, table) = match self.kind {
+            Kind::Prometheus(prometheus) => {
+                let Suggestion { found, table } = prometheus.look()?;
+                (found, table)
+            }
+            Kind::Snmp(device) => {
+                let looked = device.look()?;
+                (looked.found, looked.tables)
+            }
         };
-        for line in &suggestion.found {
+        for line in &found {
             print(&format!("# {line}\n"));
         }
         print("\n");
-        print(&suggestion.table);
+        print(&table);
         Ok(ExitStatus::Ok)
     }
 }

@@ -17,3 +17,4 @@
 mod lab;
 mod nvml;
 mod power_from_a_bmc;
+mod read_over_snmp;

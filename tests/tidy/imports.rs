@@ -49,7 +49,7 @@ struct Place {
 
 const PACKAGES: &[&str] = &["src/", "spec/", "attest/", "collectors/", "dashboard/"];
 
-const PLACES: [Place; 5] = [
+const PLACES: [Place; 8] = [
     Place {
         word: "rustls",
         within: PACKAGES,
@@ -73,6 +73,24 @@ const PLACES: [Place; 5] = [
         within: PACKAGES,
         only: &["src/cli/dashboard", "src/cli/demo"],
         why: "the agent does not contain the dashboard; two commands start it",
+    },
+    Place {
+        word: "async_snmp",
+        within: PACKAGES,
+        only: &["collectors/snmp/"],
+        why: "devices are asked in one place, where nothing can be set",
+    },
+    Place {
+        word: "set",
+        within: &["collectors/snmp/"],
+        only: &[],
+        why: "devices are read and never changed",
+    },
+    Place {
+        word: "set_many",
+        within: &["collectors/snmp/"],
+        only: &[],
+        why: "devices are read and never changed",
     },
     Place {
         word: "Instant",

@@ -31,6 +31,7 @@ pub mod redfish;
 mod residual;
 mod settings;
 mod shared;
+pub mod snmp;
 mod sum;
 mod whole;
 

@@ -14,6 +14,7 @@ use super::model;
 use super::rapl;
 use super::redfish;
 use super::shared::Part;
+use super::snmp;
 use super::sum::Sum;
 use super::whole::of_machine;
 use super::{Machine, Rung, hwmon, nvml};
@@ -32,6 +33,7 @@ pub(crate) struct Config {
     redfish: Option<redfish::Config>,
     ipmi: Option<ipmi::Config>,
     nvml: nvml::Settings,
+    snmp: Option<snmp::Config>,
 }
 
 /// One kind of source.
@@ -44,6 +46,7 @@ enum Source {
     Nvml,
     Rapl,
     Redfish,
+    Snmp,
 }
 
 /// What of a machine a source speaks of. A sum has at most one processor and never a whole.
@@ -71,11 +74,13 @@ struct Raw {
     redfish: Option<redfish::Config>,
     ipmi: Option<ipmi::Config>,
     nvml: nvml::Settings,
+    snmp: Option<snmp::Config>,
 }
 
 impl Source {
     /// In the order of the ladder.
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
+        Self::Snmp,
         Self::Redfish,
         Self::Ipmi,
         Self::Hwmon,
@@ -94,6 +99,7 @@ impl Source {
             Self::Nvml => "nvml",
             Self::Rapl => "rapl",
             Self::Redfish => "redfish",
+            Self::Snmp => "snmp",
         }
     }
 
@@ -102,7 +108,7 @@ impl Source {
         match self {
             Self::Model | Self::Rapl => Scope::Processor,
             Self::AmdGpu | Self::Nvml => Scope::Device,
-            Self::Hwmon | Self::Ipmi | Self::Redfish => Scope::Whole,
+            Self::Hwmon | Self::Ipmi | Self::Redfish | Self::Snmp => Scope::Whole,
         }
     }
 }
@@ -164,6 +170,7 @@ impl Default for Raw {
             redfish: None,
             ipmi: None,
             nvml: nvml::Settings::default(),
+            snmp: None,
         }
     }
 }
@@ -171,12 +178,13 @@ impl Default for Raw {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            sources: Self::ladder(false),
+            sources: Self::ladder(&[Source::Redfish, Source::Snmp]),
             default_watts: Watts(SPECIFICATION_WATTS),
             line: None,
             redfish: None,
             ipmi: None,
             nvml: nvml::Settings::default(),
+            snmp: None,
         }
     }
 }
@@ -200,8 +208,13 @@ impl Config {
                 );
             }
         };
-        let has_redfish = raw.redfish.is_some();
-        let sources = raw.sources.unwrap_or_else(|| Self::ladder(has_redfish));
+        let tables = [
+            (Source::Redfish, raw.redfish.is_some()),
+            (Source::Snmp, raw.snmp.is_some()),
+        ];
+        let missing = tables.iter().filter(|(_, is_there)| !is_there);
+        let missing: Vec<Source> = missing.map(|(source, _)| *source).collect();
+        let sources = raw.sources.unwrap_or_else(|| Self::ladder(&missing));
         let twice = |at: usize| {
             sources
                 .iter()
@@ -212,10 +225,10 @@ impl Config {
             return Err(format!("`{}` is named twice in `sources`", sources[at]));
         }
         let named: Vec<Source> = sources.iter().flat_map(|parts| parts.0.clone()).collect();
-        for (source, has_table) in [
-            (Source::Redfish, has_redfish),
-            (Source::Ipmi, raw.ipmi.is_some()),
-        ] {
+        for (source, has_table) in tables
+            .into_iter()
+            .chain([(Source::Ipmi, raw.ipmi.is_some())])
+        {
             let name = source.name();
             if has_table && !named.contains(&source) {
                 return Err(format!(
@@ -223,10 +236,11 @@ impl Config {
                 ));
             }
         }
-        if named.contains(&Source::Redfish) && !has_redfish {
-            return Err(
-                "\"redfish\" in `sources` needs the table [compute.power.redfish]".to_owned(),
-            );
+        if let Some(source) = missing.iter().find(|source| named.contains(source)) {
+            let name = source.name();
+            return Err(format!(
+                "\"{name}\" in `sources` needs the table [compute.power.{name}]"
+            ));
         }
         Ok(Self {
             sources,
@@ -235,13 +249,14 @@ impl Config {
             redfish: raw.redfish,
             ipmi: raw.ipmi,
             nvml: raw.nvml,
+            snmp: raw.snmp,
         })
     }
 
     /// The ladder where none is configured: every source that needs no table, and those whose table is there.
-    fn ladder(has_redfish: bool) -> Vec<Parts> {
-        let whole = [Source::Redfish, Source::Ipmi, Source::Hwmon].into_iter();
-        let is_there = |source: &Source| *source != Source::Redfish || has_redfish;
+    fn ladder(missing: &[Source]) -> Vec<Parts> {
+        let whole = [Source::Snmp, Source::Redfish, Source::Ipmi, Source::Hwmon].into_iter();
+        let is_there = |source: &Source| !missing.contains(source);
         let whole = whole.filter(is_there).map(|source| Parts(vec![source]));
         let with_gpus = |source| Parts(vec![source, Source::Nvml, Source::AmdGpu]);
         let sums = [Source::Rapl, Source::Model].into_iter().map(with_gpus);
@@ -291,6 +306,13 @@ impl Config {
             Source::Model => Box::new(model::Model::new(self.line, machine)),
             Source::Nvml => Box::new(nvml::Nvml::new(&self.nvml, host)),
             Source::Rapl => Box::new(rapl::Rapl::new(host, machine.instance)),
+            Source::Snmp => {
+                let rung = || match &self.snmp {
+                    Some(config) => snmp::rung(config, host),
+                    None => Box::new(Constant::new(self.default_watts)),
+                };
+                of_machine(source.name(), machine.instance, true, rung)
+            }
         }
     }
 }
@@ -319,6 +341,11 @@ mod tests {
         let unused = "sources = ['rapl']\n[redfish]\nurl = 'https://a'";
         assert!(refusal(unused).contains("does not name \"redfish\""));
         assert!(refusal("sources = []\n[ipmi]").contains("does not name \"ipmi\""));
+        assert!(refusal("sources = ['snmp']").contains("needs the table"));
+        let feed = "[[snmp.feed]]\nhost = 'a'\ncommunity = { file = '/c' }\nmodel = 'apc-unit'";
+        let unused = format!("sources = ['rapl']\n{feed}");
+        assert!(refusal(&unused).contains("does not name \"snmp\""));
+        assert!(toml::from_str::<Config>(feed).is_ok());
         assert!(toml::from_str::<Config>("sources = []").is_ok());
     }
 
@@ -333,6 +360,11 @@ mod tests {
         assert_eq!(
             ladder("[redfish]\nurl = 'https://a'"),
             "redfish ipmi hwmon rapl+nvml+amdgpu model+nvml+amdgpu"
+        );
+        let feed = "[[snmp.feed]]\nhost = 'a'\ncommunity = { file = '/c' }\nmodel = 'apc-unit'";
+        assert_eq!(
+            ladder(feed),
+            "snmp ipmi hwmon rapl+nvml+amdgpu model+nvml+amdgpu"
         );
     }
 }

@@ -93,6 +93,7 @@ fn ticks(settings: &dyn Settings, root: &Path) {
         instance: "host:fuzz".parse().expect("a name"),
         region: "test-1".to_owned(),
         web: std::sync::Arc::new(cms_collectors::web::Offline),
+        snmp: std::sync::Arc::new(cms_collectors::snmp::Udp),
     };
     let Ok(mut collector) = settings.open(&host) else {
         return;
