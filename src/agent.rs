@@ -368,7 +368,7 @@ impl Agent {
         self.submitting()?.drain().await;
         all_left().await;
         // Here and not when the store's thread ends: the process may be gone before it has.
-        self.store.settle().await?;
+        self.store.let_go().await?;
         tracing::info!("stopped");
         Ok(())
     }

@@ -229,6 +229,21 @@ impl Store {
         .await
     }
 
+    /// Settles as [`Self::settle`] does, and lets another agent use the directory; nothing is written from here on.
+    /// Not left to the end of the process, which a thread may keep that waits for a dead mount.
+    ///
+    /// # Errors
+    /// When the store's thread has ended.
+    pub async fn let_go(&self) -> Result<(), StoreError> {
+        self.call(|inner| {
+            inner.settle();
+            inner.connection = heal::in_memory()?;
+            inner.place.let_go();
+            Ok(())
+        })
+        .await
+    }
+
     /// Bytes of the database and its write-ahead log on disk.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
@@ -470,6 +485,20 @@ pub enum StoreError {
 mod tests {
     use super::*;
     use crate::seal::tests::key;
+
+    #[tokio::test]
+    async fn a_store_that_was_let_go_is_free_for_another_while_its_thread_lives() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = key(1);
+        let open = || Store::open(directory.path(), &key);
+        let first = open().await.unwrap();
+        first.set_meta("k", "v".to_owned()).await.unwrap();
+        assert!(matches!(open().await, Err(StoreError::InUse { .. })));
+        first.let_go().await.unwrap();
+        let second = open().await.unwrap();
+        assert_eq!(second.meta("k").await.unwrap().as_deref(), Some("v"));
+        assert!(first.set_meta("k", "w".to_owned()).await.is_err());
+    }
 
     #[tokio::test]
     async fn on_a_full_disk_writes_fail_and_succeed_again_when_there_is_room() {

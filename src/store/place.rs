@@ -190,6 +190,12 @@ impl Place {
         self.is_there = false;
     }
 
+    /// Leaves the directory to another agent.
+    pub(super) fn let_go(&mut self) {
+        self.closed();
+        self.claim = None;
+    }
+
     /// Goes by the database that lies there now.
     pub(super) fn reopened(&mut self) {
         if let Ok(found) = identity(&self.database) {
