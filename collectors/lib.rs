@@ -127,6 +127,7 @@ pub const ALL: &[Registration] = &[
     compute::host::REGISTRATION,
     compute::prometheus::REGISTRATION,
     storage::filesystem::REGISTRATION,
+    storage::s3::REGISTRATION,
     thermal::source::REGISTRATION,
     coverage::baseline::REGISTRATION,
 ];

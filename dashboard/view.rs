@@ -106,7 +106,10 @@ pub(crate) fn current(standing: &Standing) -> Value {
                 "physical_impact": ghost.physical_impact,
             })),
             "model_efficiency": merged.model().map(|model| json!({ "summary": model.summary })),
-            "dark_data": merged.dark().map(|dark| json!({ "summary": dark.summary })),
+            "dark_data": merged.dark().map(|dark| json!({
+                "summary": dark.summary,
+                "ages": merged.ages(),
+            })),
             "heat_recovery": merged.heat().map(|heat| json!({ "summary": heat.summary })),
             "telemetry_coverage": coverage(standing),
         },

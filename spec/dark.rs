@@ -16,6 +16,9 @@ pub const AGE_LIMITS_DAYS: [i64; 6] = [30, 90, DARK_AFTER_DAYS, 365, 730, 1825];
 /// A larger share of dark bytes than this, in percent, that turns active between two scans is an anomaly.
 pub const TURNED_ACTIVE_PERCENT_MAX: u32 = 20;
 
+/// The figure under which provenance has the ages of what is stored.
+pub const AGES_FIGURE: &str = "storage_inventory[].days_since_access";
+
 const SECONDS_PER_DAY: i64 = 86_400;
 
 /// Bytes in a decimal gigabyte, at nine digits after the point.
@@ -48,9 +51,26 @@ pub struct StorageScan {
     /// How old the objects are; empty in a scan that was made before there was a histogram.
     #[serde(default, skip_serializing_if = "Ages::is_empty")]
     pub ages: Ages,
+    /// What is in each storage class, where the unit can have several; its own class and price are then not used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<ClassShare>,
 }
 
-/// Objects by the age of their last access: younger than each of [`AGE_LIMITS_DAYS`], and older than all.
+/// What a unit holds in one storage class.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassShare {
+    /// As the store calls it, for example `STANDARD`.
+    pub storage_class: String,
+    /// Price of a decimal gigabyte for a month in this class, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usd_per_gb_month: Option<Fixed<6>>,
+    /// Bytes of active objects.
+    pub active: Bytes,
+    /// Bytes of dark objects.
+    pub dark: Bytes,
+}
+
+/// Objects by the age of their last access: not older than each of [`AGE_LIMITS_DAYS`], and older than all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Ages([Age; AGE_LIMITS_DAYS.len() + 1]);
@@ -62,6 +82,20 @@ pub struct Age {
     pub bytes: Bytes,
     /// How many.
     pub objects: u64,
+}
+
+/// One age of a histogram as it travels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgeBand {
+    /// Days since the last access that all of it is older than; 0 for the youngest.
+    pub from_days: i64,
+    /// Days that nothing of it is older than; none for the oldest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_days: Option<i64>,
+    /// Decimal gigabytes.
+    pub total_size_gb: Fixed<9>,
+    /// How many objects.
+    pub object_count: u64,
 }
 
 impl Ages {
@@ -94,6 +128,19 @@ impl Ages {
         WORDS.into_iter().zip(self.0)
     }
 
+    /// Each age with its objects as it travels, the youngest first.
+    pub fn bands(&self) -> impl Iterator<Item = AgeBand> {
+        let from = [0].into_iter().chain(AGE_LIMITS_DAYS);
+        let to = AGE_LIMITS_DAYS.into_iter().map(Some).chain([None]);
+        let bands = from.zip(to).zip(self.0);
+        bands.map(|((from_days, to_days), age)| AgeBand {
+            from_days,
+            to_days,
+            total_size_gb: gigabytes(age.bytes),
+            object_count: age.objects,
+        })
+    }
+
     /// Whether there are no objects.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -120,6 +167,9 @@ pub enum AccessBasis {
     AccessTime,
     /// Modification time on a `noatime` mount: the object was accessed then or later.
     MtimeLowerBound,
+    /// When an object store says that the object was written: it tells of no reads, so that the object was
+    /// accessed then or later.
+    LastModified,
 }
 
 /// Dark data that was read again, more of it than deletions or migrations explain.
@@ -151,6 +201,7 @@ pub fn access_anomaly(before: &StorageScan, after: &StorageScan) -> Option<Acces
 #[must_use]
 pub fn rows(scan: &StorageScan) -> Vec<StorageRow> {
     let row = |class: StorageClass, tally: &Tally| {
+        let (storage_class, monthly_cost_usd) = price(scan, class, tally);
         let oldest = tally.oldest_access?;
         (tally.objects > 0).then(|| StorageRow {
             bucket_name: match class {
@@ -163,8 +214,8 @@ pub fn rows(scan: &StorageScan) -> Vec<StorageRow> {
             last_accessed_oldest: oldest,
             days_since_access: days_since(oldest, scan.as_of, class),
             classification: class,
-            monthly_cost_usd: monthly_cost(tally.bytes, scan.usd_per_gb_month),
-            storage_class: scan.storage_class.clone(),
+            monthly_cost_usd,
+            storage_class,
         })
     };
     [
@@ -234,12 +285,45 @@ fn days_since(oldest: Timestamp, as_of: Timestamp, class: StorageClass) -> u64 {
     u64::try_from(days).unwrap_or(0)
 }
 
-/// Price of a month at the configured rate; 0.0 without one, which provenance then says.
-fn monthly_cost(bytes: Bytes, usd_per_gb_month: Option<Fixed<6>>) -> Fixed<2> {
-    let price = usd_per_gb_month.unwrap_or_default().magnitude();
-    Fixed::ratio(
-        u128::from(bytes.0).saturating_mul(price),
-        BYTES_PER_GB * 1_000_000,
-    )
-    .unwrap_or_default()
+impl StorageScan {
+    /// Whether a price is missing for something that the unit holds.
+    #[must_use]
+    pub fn is_unpriced(&self) -> bool {
+        if self.classes.is_empty() {
+            return self.usd_per_gb_month.is_none();
+        }
+        let holds = |share: &&ClassShare| share.active.0 > 0 || share.dark.0 > 0;
+        let mut held = self.classes.iter().filter(holds);
+        held.any(|share| share.usd_per_gb_month.is_none())
+    }
+}
+
+/// The storage class of a row, and its price of a month at the configured rates; 0.0 without one, which
+/// provenance then says. Several classes are named together, the largest first, and rounded once.
+fn price(scan: &StorageScan, class: StorageClass, tally: &Tally) -> (String, Fixed<2>) {
+    let parts: Vec<(&str, Bytes, Option<Fixed<6>>)> = if scan.classes.is_empty() {
+        vec![(&scan.storage_class, tally.bytes, scan.usd_per_gb_month)]
+    } else {
+        let bytes = |share: &ClassShare| match class {
+            StorageClass::Active => share.active,
+            StorageClass::Dark => share.dark,
+        };
+        let shares = scan.classes.iter().filter(|share| bytes(share).0 > 0);
+        let shares = shares.map(|s| (s.storage_class.as_str(), bytes(s), s.usd_per_gb_month));
+        let mut shares: Vec<_> = shares.collect();
+        shares.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));
+        shares
+    };
+    let cost = parts.iter().fold(0_u128, |sum, (_, bytes, price)| {
+        let price = price.unwrap_or_default().magnitude();
+        sum.saturating_add(u128::from(bytes.0).saturating_mul(price))
+    });
+    let names: Vec<&str> = parts.iter().map(|(name, ..)| *name).collect();
+    let name = if names.is_empty() {
+        scan.storage_class.clone()
+    } else {
+        names.join(", ")
+    };
+    let cost = Fixed::ratio(cost, BYTES_PER_GB * 1_000_000).unwrap_or_default();
+    (name, cost)
 }

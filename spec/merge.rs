@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use crate::category::Category;
+use crate::dark::AgeBand;
 use crate::payload::Envelope;
 use crate::payload::v1::{
     DarkData, GhostCompute, HeatRecovery, ModelEfficiency, TelemetryCoverage,
@@ -73,6 +74,12 @@ impl Merged {
     #[must_use]
     pub fn dark(&self) -> Option<&DarkData> {
         self.figures().dark.as_ref()
+    }
+
+    /// What all agents store by the age of its last access. A unit that two agents speak for counts twice here.
+    #[must_use]
+    pub fn ages(&self) -> &[AgeBand] {
+        &self.figures().ages
     }
 
     /// Heat recovery of all agents.

@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::dark::AgeBand;
 use crate::units::Fixed;
 
 /// How a value came to be. The order is from best to worst, so that the worst of several is their maximum.
@@ -131,6 +132,9 @@ pub struct Entry {
     /// What other sources said of the same figure.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cross_check: Vec<CrossCheck>,
+    /// What is stored by the age of its last access, where the figure is one of ages.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ages: Vec<AgeBand>,
 }
 
 impl Entry {
@@ -151,6 +155,7 @@ impl Entry {
             note: origin.note.clone(),
             rows: None,
             cross_check: Vec::new(),
+            ages: Vec::new(),
         }
     }
 }

@@ -11,6 +11,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use cms_spec::Subject;
+use cms_spec::dark::AccessAnomaly;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
@@ -144,6 +146,9 @@ pub struct Snapshot {
     /// The newest head that each other witness has signed.
     #[serde(default)]
     pub witnesses: Vec<WitnessRow>,
+    /// Storage units of which more dark data turned active between the last two scans than is usual.
+    #[serde(default)]
+    pub anomalies: BTreeMap<Subject, AccessAnomaly>,
 }
 
 /// What does not change while the agent runs.
@@ -281,6 +286,7 @@ impl Status {
                 damage: kept.damage,
                 receipts: kept.receipts,
                 witnesses: kept.witnesses,
+                anomalies: kept.anomalies,
             }
         })
     }
@@ -354,6 +360,7 @@ struct Kept {
     witnesses: Vec<WitnessRow>,
     set_aside: SetAside,
     damage: Damage,
+    anomalies: BTreeMap<Subject, AccessAnomaly>,
 }
 
 async fn kept(store: &Store) -> Result<Kept, StoreError> {
@@ -364,6 +371,7 @@ async fn kept(store: &Store) -> Result<Kept, StoreError> {
         witnesses: store.witnesses().await?,
         set_aside: store.set_aside().await?,
         damage: store.damage().await?,
+        anomalies: store.access_anomalies().await?,
     })
 }
 

@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 use crate::CollectError;
 
 pub(crate) use site::Basic;
-pub use site::{Address, Login, SecretPlace, Site, Tls, TlsVersion};
+pub use site::{Address, Login, SecretPlace, Signing, Site, Tls, TlsVersion};
 
 /// How much of a refusal is read: enough for its reason.
 pub const REFUSAL_BYTES_MAX: usize = 16 * 1024;

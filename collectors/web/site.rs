@@ -74,6 +74,24 @@ pub enum Login {
         /// Where sessions are opened, below the site's address.
         path: &'static str,
     },
+    /// A signature over each question, as object stores and Amazon's services ask for it (SigV4). The question
+    /// carries its time in a header `x-amz-date`.
+    Signed(Box<Signing>),
+}
+
+/// What a signature is made with and for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signing {
+    /// The region that the server says it is in.
+    pub region: String,
+    /// The service's name in signatures, for example `s3`.
+    pub service: &'static str,
+    /// Where the name of the key is.
+    pub access_key_id: SecretPlace,
+    /// Where the key is.
+    pub secret_access_key: SecretPlace,
+    /// Where the token is that goes with a key of limited life.
+    pub session_token: Option<SecretPlace>,
 }
 
 /// Where a secret is. It is read for each question, so that one that was replaced is used at once.

@@ -11,6 +11,7 @@ use jiff::civil::Date;
 use maud::{Markup, html};
 
 use super::parts::{PASS, bar, figure, percent, points, span, sparkline, tier, time, unknown};
+use super::stored;
 use crate::standing::Standing;
 use crate::store::{Agent, Day, Event, Receipted, Row};
 use crate::view;
@@ -46,6 +47,7 @@ impl Shown {
             (self.headline())
             (self.metrics())
             div.pair { (self.impact()) (self.coverage()) }
+            (stored::ages(&self.standing.merged))
             (self.sources())
             (self.submissions())
             (self.history())

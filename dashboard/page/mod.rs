@@ -2,6 +2,7 @@
 
 mod company;
 mod parts;
+mod stored;
 mod style;
 
 use axum::extract::State;

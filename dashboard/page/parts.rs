@@ -144,7 +144,7 @@ fn whole_days(first: Date, last: Date) -> f64 {
 }
 
 /// Thousands apart by thin spaces: 43 633.
-fn grouped(number: &str) -> String {
+pub(super) fn grouped(number: &str) -> String {
     let (whole, rest) = number.split_at(number.find('.').unwrap_or(number.len()));
     let digits = whole.trim_start_matches('-');
     let mut text = String::from(if digits.len() < whole.len() {

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::Conflict;
 use crate::category::Category;
 use crate::coverage::share;
+use crate::dark::AgeBand;
 use crate::factors::Rates;
 use crate::ghost::{ENERGY_MONTH_HOURS, Share, Totals};
 use crate::payload::v1::{
@@ -24,11 +25,15 @@ pub(super) struct Figures {
     pub(super) ghost_of_total: Option<(u128, u128)>,
     pub(super) model: Option<ModelEfficiency>,
     pub(super) dark: Option<DarkData>,
+    pub(super) ages: Vec<AgeBand>,
     pub(super) heat: Option<HeatRecovery>,
     pub(super) heat_exempt: bool,
     pub(super) coverage: Option<TelemetryCoverage>,
     pub(super) conflicts: Vec<Conflict>,
 }
+
+/// Most bands of a histogram; ours has seven.
+const BANDS_MAX: usize = 32;
 
 type Envelopes<'a> = Vec<(&'a str, &'a Envelope)>;
 
@@ -135,6 +140,7 @@ impl Figures {
             .cloned()
             .collect();
         let summary = dark::summary(&rows);
+        self.ages = ages(envelopes);
         self.dark = (!envelopes.is_empty()).then_some(DarkData {
             storage_inventory: rows,
             summary,
@@ -284,6 +290,28 @@ impl<'a, T> Claims<'a, T> {
         }
         settled
     }
+}
+
+/// The histograms of all agents, added up band by band.
+fn ages(envelopes: &Envelopes<'_>) -> Vec<AgeBand> {
+    let mut sums: BTreeMap<(i64, Option<i64>), AgeBand> = BTreeMap::new();
+    let entries = envelopes.iter().flat_map(|(_, one)| &one.provenance);
+    let of_ages = entries.filter(|entry| entry.figure == dark::AGES_FIGURE);
+    for band in of_ages.flat_map(|entry| &entry.ages) {
+        let key = (band.from_days, band.to_days);
+        if sums.len() >= BANDS_MAX && !sums.contains_key(&key) {
+            continue;
+        }
+        let sum = sums.entry(key).or_insert_with(|| AgeBand {
+            total_size_gb: Fixed::ZERO,
+            object_count: 0,
+            ..band.clone()
+        });
+        let sizes = [sum.total_size_gb, band.total_size_gb.at_least_zero()];
+        sum.total_size_gb = sizes.into_iter().sum();
+        sum.object_count = sum.object_count.saturating_add(band.object_count);
+    }
+    sums.into_values().collect()
 }
 
 /// The factors of an agent: from its provenance, or else what its own impact figures imply.

@@ -11,7 +11,7 @@ use crate::factors::EnergyFactors;
 use crate::provenance::{Confidence, Entry, Origin, Quality};
 use crate::units::Fixed;
 use crate::windows::Dropped;
-use crate::{cross_check, ghost, heat, models};
+use crate::{cross_check, dark, ghost, heat, models};
 
 /// Most things that one note names; the rest is counted.
 const NAMED_MAX: usize = 20;
@@ -253,47 +253,87 @@ fn ghost_sources(census: &ghost::Census) -> Vec<Entry> {
     entries
 }
 
+/// How scans of one kind tell of last access and of size.
+struct Basis {
+    basis: AccessBasis,
+    source: &'static str,
+    method: &'static str,
+    quality: Quality,
+    access: &'static str,
+    size: &'static str,
+}
+
+const BLOCKS: &str = "allocated blocks, hard links once";
+
+const BASES: [Basis; 3] = [
+    Basis {
+        basis: AccessBasis::AccessTime,
+        source: "filesystem",
+        method: "filesystem-scan/1",
+        quality: Quality::Measured,
+        access: "access_time",
+        size: BLOCKS,
+    },
+    Basis {
+        basis: AccessBasis::MtimeLowerBound,
+        source: "filesystem",
+        method: "filesystem-scan/1",
+        quality: Quality::Estimated,
+        access: "mtime_lower_bound",
+        size: BLOCKS,
+    },
+    Basis {
+        basis: AccessBasis::LastModified,
+        source: "s3",
+        method: "s3-listing/1",
+        quality: Quality::Estimated,
+        access: "last_modified, a lower bound: the store tells of no reads",
+        size: "sizes as listed, without older versions and unfinished uploads",
+    },
+];
+
+impl Basis {
+    fn entry(&self, figure: &str, quality: Quality) -> Entry {
+        let mut entry = rule(figure, self.method, quality, String::new());
+        entry.source = self.source.to_owned();
+        entry.note = None;
+        entry
+    }
+}
+
 /// Entries of a dark data payload.
 pub(super) fn dark(units: &[(StorageScan, Option<AccessAnomaly>)]) -> Vec<Entry> {
     let mut entries = Vec::new();
-    for (basis, name, quality) in [
-        (AccessBasis::AccessTime, "access_time", Quality::Measured),
-        (
-            AccessBasis::MtimeLowerBound,
-            "mtime_lower_bound",
-            Quality::Estimated,
-        ),
-    ] {
-        let of_basis = || units.iter().filter(|(scan, _)| scan.basis == basis);
-        let newest = of_basis().map(|(scan, _)| scan.finished_at).max();
+    for basis in BASES {
+        let scans = || units.iter().map(|(scan, _)| scan);
+        let of_basis = || scans().filter(|scan| scan.basis == basis.basis);
+        let newest = of_basis().map(|scan| scan.finished_at).max();
         if newest.is_none() {
             continue;
         }
-        let note = format!("access_basis: {name}; size_basis: allocated blocks, hard links once");
-        let mut entry = rule("storage_inventory[]", "filesystem-scan/1", quality, note);
-        entry.source = "filesystem".to_owned();
+        let mut entry = basis.entry("storage_inventory[]", basis.quality);
+        entry.note = Some(format!(
+            "access_basis: {}; size_basis: {}",
+            basis.access, basis.size
+        ));
         entry.observed_at = newest;
-        entry.rows = Some(count(of_basis().count())).filter(|n| *n != count(units.len()));
+        let rows = count(of_basis().count());
+        entry.rows = Some(rows).filter(|rows| *rows != count(units.len()));
+        let mut ages = Ages::default();
+        of_basis().for_each(|scan| ages.merge(&scan.ages));
+        let histogram = (!ages.is_empty()).then(|| {
+            let mut histogram = basis.entry(dark::AGES_FIGURE, basis.quality);
+            histogram.rows = entry.rows;
+            histogram.ages = ages.bands().collect();
+            histogram
+        });
         entries.push(entry);
+        entries.extend(histogram);
     }
-    let mut ages = Ages::default();
-    units.iter().for_each(|(scan, _)| ages.merge(&scan.ages));
-    if !ages.is_empty() {
-        let found = ages.rows().filter(|(_, age)| age.objects > 0);
-        let found =
-            found.map(|(age, sum)| format!("{age} {} objects {} bytes", sum.objects, sum.bytes.0));
-        let note = format!("ages: {}", found.collect::<Vec<_>>().join(", "));
-        let histogram = "storage_inventory[].days_since_access";
-        let mut entry = rule(histogram, "filesystem-scan/1", Quality::Measured, note);
-        entry.source = "filesystem".to_owned();
-        entries.push(entry);
-    }
-    let unpriced = units
-        .iter()
-        .filter(|(scan, _)| scan.usd_per_gb_month.is_none())
-        .count();
+    let unpriced = units.iter().filter(|(scan, _)| scan.is_unpriced()).count();
     if unpriced > 0 {
-        let note = "no price is configured for these storage units; 0.0 stands for unknown";
+        let note = "no price is configured for these storage units, or for one of their storage classes; 0.0 \
+                    stands for unknown";
         let mut entry = rule(
             "storage_inventory[].monthly_cost_usd",
             "price/1",
@@ -303,22 +343,23 @@ pub(super) fn dark(units: &[(StorageScan, Option<AccessAnomaly>)]) -> Vec<Entry>
         entry.rows = Some(count(unpriced));
         entries.push(entry);
     }
-    let partial = units.iter().filter(|(scan, _)| scan.unreadable > 0);
-    if let Some(note) = listed(partial.map(|(scan, _)| {
-        let read = scan.active.objects.saturating_add(scan.dark.objects);
-        format!(
-            "{}: {} of {} objects and directories could not be read",
-            scan.unit,
-            scan.unreadable,
-            read.saturating_add(scan.unreadable)
-        )
-    })) {
-        entries.push(rule(
-            "storage_inventory[].total_size_gb",
-            "filesystem-scan/1",
-            Quality::Estimated,
-            note,
-        ));
+    for basis in BASES {
+        let partial = units
+            .iter()
+            .filter(|(scan, _)| scan.unreadable > 0 && scan.basis == basis.basis);
+        if let Some(note) = listed(partial.map(|(scan, _)| {
+            let read = scan.active.objects.saturating_add(scan.dark.objects);
+            format!(
+                "{}: {} of {} objects and directories could not be read",
+                scan.unit,
+                scan.unreadable,
+                read.saturating_add(scan.unreadable)
+            )
+        })) {
+            let mut entry = basis.entry("storage_inventory[].total_size_gb", Quality::Estimated);
+            entry.note = Some(note);
+            entries.push(entry);
+        }
     }
     let anomalies = units
         .iter()

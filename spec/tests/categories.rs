@@ -43,6 +43,7 @@ mod tests {
             dark,
             unreadable: 0,
             ages: Ages::default(),
+            classes: Vec::new(),
         }
     }
 

@@ -129,6 +129,13 @@ fn text(snapshot: &Snapshot) -> String {
             age(witness.at, snapshot.at)
         ));
     }
+    for (unit, anomaly) in &snapshot.anomalies {
+        line(format!(
+            "unusual    {unit}: {} of {} dark bytes turned active between the last two scans, which no deletion or \
+             migration explains",
+            anomaly.turned_active.0, anomaly.dark_before.0
+        ));
+    }
     line(format!(
         "outbox     {} pending, {} accepted, {} receipted, {} superseded, {} rejected",
         snapshot.outbox.pending,

@@ -4,19 +4,23 @@
 //! database; each is written in the transaction of the sample that changed it. When a transaction fails, what
 //! it should have written is kept as unsaved and goes with the next one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use cms_spec::dark::AccessAnomaly;
 use cms_spec::payload::build::Closed;
 use cms_spec::reading::Sample;
 use cms_spec::windows::{
     BUCKET, BUCKETS, BUCKETS_SPARE, Carry, Dirty, NothingToSay, Statements, Windows,
 };
-use cms_spec::{Category, Slot};
+use cms_spec::{Category, Slot, Subject};
 use rusqlite::{Connection, Transaction, params};
 
 use super::quarantine::{self, open_or_set_aside};
 use super::seal::{Record, Sealer};
 use super::{Inner, Store, StoreError, meta};
+
+/// Units with an access anomaly that are told of; where there are more, something has read them all.
+const ANOMALIES_MAX: usize = 20;
 
 /// What the windows have changed and the database does not hold yet.
 #[derive(Debug, Default)]
@@ -65,6 +69,21 @@ impl Store {
     ) -> Result<Result<Closed, NothingToSay>, StoreError> {
         self.call(move |inner| Ok(inner.windows.close(category, slot)))
             .await
+    }
+
+    /// Storage units of which too much dark data was read again between the last two scans, the first ones by
+    /// name.
+    ///
+    /// # Errors
+    /// When the store has ended.
+    pub async fn access_anomalies(&self) -> Result<BTreeMap<Subject, AccessAnomaly>, StoreError> {
+        self.call(|inner| {
+            let found = inner.windows.access_anomalies().take(ANOMALIES_MAX);
+            Ok(found
+                .map(|(unit, anomaly)| (unit.clone(), anomaly.clone()))
+                .collect())
+        })
+        .await
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod receipts;
 mod session;
+mod sigv4;
 pub mod tls;
 pub mod web;
 mod wire;

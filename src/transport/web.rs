@@ -2,7 +2,7 @@
 //!
 //! Promises: certificates are verified, by the authorities that the source names or by the system's; no proxy; no
 //! redirect to another place; every answer is bounded in time and size, compressed or not; a secret is read for each
-//! question and forgotten after it. What is submitted does not go this way: that is TLS 1.3 without exception.
+//! question and forgotten after it; no failure tells the query, which may name what must not be told. What is submitted does not go this way: that is TLS 1.3 without exception.
 
 use std::error::Error;
 use std::io;
@@ -11,8 +11,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use cms_collectors::CollectError;
 use cms_collectors::web::{
-    Answer, Body, Dial, Login, OnPiece, REFUSAL_BYTES_MAX, Request, SecretPlace, Server, Site,
-    Stream, Web, denied, malformed, unreachable,
+    Answer, Body, Dial, Login, OnPiece, REFUSAL_BYTES_MAX, Request, SecretPlace, Server, Signing,
+    Site, Stream, Web, denied, malformed, unreachable,
 };
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::redirect::Policy;
@@ -24,6 +24,7 @@ use zeroize::Zeroizing;
 
 pub use super::session::all_left;
 use super::session::{self, SESSION_BYTES_MAX, Session, TOKEN};
+use super::sigv4::{Signed, Signer};
 use super::tls::{self, TlsError};
 use crate::config::{Secret, SecretSource};
 use crate::limits::{CONNECT_TIMEOUT, LEAVE_WITHIN, REDIRECTS_MAX};
@@ -225,7 +226,8 @@ impl Outside {
         request: &Request<'_>,
         on_piece: &mut OnPiece<'_>,
     ) -> Result<Answer, CollectError> {
-        let url = self.site.address().url(request.path);
+        let whole = self.site.address().url(request.path);
+        let url = without_query(&whole).to_owned();
         let failed = |error: reqwest::Error| self.explain(&url, request, &error);
         let mut response = prepared.send().await.map_err(failed)?;
         let mut answer = Answer {
@@ -290,6 +292,17 @@ impl Outside {
             Some(Login::Basic { user, password }) => {
                 prepared.basic_auth(user, Some(read(password)?.expose()))
             }
+            Some(Login::Signed(signing)) => {
+                let mut prepared = prepared;
+                for (name, value) in sign(signing, url, request)? {
+                    let mut value = HeaderValue::try_from(value).map_err(|_| {
+                        unusable("it has characters that a header cannot have", signing)
+                    })?;
+                    value.set_sensitive(true);
+                    prepared = prepared.header(name, value);
+                }
+                prepared
+            }
         };
         Ok(prepared.timeout(request.within))
     }
@@ -339,6 +352,59 @@ fn headers(response: &Response) -> Vec<(String, String)> {
     pairs
         .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
         .collect()
+}
+
+/// The address of a question without what is asked.
+fn without_query(url: &str) -> &str {
+    url.split('?').next().unwrap_or_default()
+}
+
+/// The headers that sign a question.
+fn sign(
+    signing: &Signing,
+    url: &str,
+    request: &Request<'_>,
+) -> Result<Vec<(&'static str, String)>, CollectError> {
+    let id = read(&signing.access_key_id)?;
+    let secret = read(&signing.secret_access_key)?;
+    let token = signing.session_token.as_ref().map(read).transpose()?;
+    let parsed = Url::parse(url)
+        .map_err(|error| malformed(without_query(url), &format!("it is no address: {error}")))?;
+    let mut headers = request.headers.to_vec();
+    headers.extend(
+        request
+            .body
+            .map(|body| (CONTENT_TYPE.as_str(), body.content_type)),
+    );
+    let signer = Signer {
+        access_key_id: id.expose(),
+        secret_access_key: secret.expose(),
+        session_token: token.as_ref().map(Secret::expose),
+        region: &signing.region,
+        service: signing.service,
+    };
+    let signed = Signed {
+        method: if request.body.is_some() {
+            "POST"
+        } else {
+            "GET"
+        },
+        url: &parsed,
+        headers: &headers,
+        body: request.body.map_or(&[], |body| body.bytes),
+    };
+    signer
+        .sign(&signed)
+        .map_err(|error| malformed(without_query(url), &error.to_string()))
+}
+
+/// A key that cannot be one.
+fn unusable(why: &str, signing: &Signing) -> CollectError {
+    denied(
+        &signing.access_key_id.to_string(),
+        "write the name of the key alone, and the session token alone",
+        io::Error::other(why.to_owned()),
+    )
 }
 
 fn read(place: &SecretPlace) -> Result<Secret, CollectError> {

@@ -13,8 +13,13 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod hung_mount;
 #[allow(dead_code, reason = "each counterpart takes what it needs of it")]
 mod lab;
+mod list_a_bucket;
 mod nvml;
 mod power_from_a_bmc;
 mod read_over_snmp;
+#[allow(dead_code, reason = "the stories take the rest of it")]
+#[path = "../stories/site.rs"]
+mod site;

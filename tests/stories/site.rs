@@ -116,6 +116,12 @@ impl Site {
         Running::start_with(&arguments, environment)
     }
 
+    /// Starts an agent by a command that starts the program, and waits for nothing.
+    pub(crate) fn launch_agent_by(&self, command: Command) -> Running {
+        let config = self.path("agent.toml");
+        Running::start_by(command, &["--config", config.to_str().unwrap(), "run"])
+    }
+
     /// Runs a command of the agent on this site's configuration.
     pub(crate) fn agent(&self, arguments: &[&str]) -> Output {
         let config = self.path("agent.toml");
@@ -249,10 +255,16 @@ impl Running {
     }
 
     fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(AGENT);
+        command.envs(environment.iter().copied());
+        Self::start_by(command, arguments)
+    }
+
+    /// Starts the program with these arguments by a command that ends where they begin.
+    fn start_by(mut command: Command, arguments: &[&str]) -> Self {
         let started_at = Timestamp::now();
-        let mut child = Command::new(AGENT)
+        let mut child = command
             .args(arguments)
-            .envs(environment.iter().copied())
             .args(["--log-format", "json"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -38,6 +38,7 @@ const ALLOWED: [(&str, &[&str]); 5] = [
             "libc",
             "memchr",
             "nvml-wrapper",
+            "quick-xml",
             "rumqttc-v4",
             "rumqttc-v5",
             "rustix",

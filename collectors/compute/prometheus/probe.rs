@@ -162,8 +162,8 @@ fn access(site: &Site) -> String {
         SecretPlace::File(path) => format!("{{ file = {path:?} }}"),
     };
     let mut lines = match site.login() {
-        // Nothing that is probed has sessions.
-        None | Some(Login::Session { .. }) => String::new(),
+        // Nothing that is probed has sessions, or asks for signatures.
+        None | Some(Login::Session { .. } | Login::Signed(_)) => String::new(),
         Some(Login::Bearer(token)) => format!("bearer_token = {}\n", place(token)),
         Some(Login::Basic { user, password }) => {
             format!(

@@ -5,10 +5,8 @@
 //! be read is an error and never an empty unit; a scan that a restart cuts off goes on. Refuses: file
 //! names and contents, which never leave the scan, but for the first-level directories that are made units.
 
-mod history;
 mod links;
 mod mounts;
-mod pattern;
 mod settings;
 mod walk;
 
@@ -26,15 +24,20 @@ use cms_spec::reading::{Readings, Snapshot};
 use cms_spec::units::Fixed;
 use jiff::{SignedDuration, Timestamp};
 
-use self::history::{Finished, History};
-use self::pattern::Pattern;
-use self::walk::{Budget, Counts, Order, Total, UnitTotal, Walk, WalkError};
+use self::walk::{Budget, Order, Total, UnitTotal, Walk, WalkError};
+use super::exclude::Pattern;
+use super::history::{self, Finished, History};
+use super::tally::Counts;
+use super::unit;
 use crate::{CollectError, Collector, Host};
 
 pub use self::settings::REGISTRATION;
 
 /// A scan that has seen nothing new for this long hangs.
 const STALLED: SignedDuration = SignedDuration::from_mins(10);
+
+/// From here on `status` shows how long a scan has seen nothing new.
+const QUIET: SignedDuration = SignedDuration::from_secs(10);
 
 /// A failed scan is tried again after this long, or after the interval where that is shorter.
 const RETRY: SignedDuration = SignedDuration::from_mins(5);
@@ -86,6 +89,8 @@ struct Scan {
     walk: Walk,
     seen: u64,
     seen_at: Timestamp,
+    /// How long nothing new has been seen.
+    quiet: SignedDuration,
     /// Where each filesystem was, and since when.
     steps: BTreeMap<usize, (u64, Timestamp)>,
 }
@@ -162,6 +167,7 @@ impl FilesystemCollector {
             walk,
             seen: 0,
             seen_at: at,
+            quiet: SignedDuration::ZERO,
             steps: BTreeMap::new(),
         });
         Ok(())
@@ -212,7 +218,7 @@ impl FilesystemCollector {
             }
             let unit = name
                 .as_ref()
-                .and_then(|name| history::unit_of(&self.unit, name))
+                .and_then(|name| unit::below(&self.unit, name))
                 .unwrap_or_else(|| self.unit.clone());
             units.entry(unit).or_default().merge(counts);
         }
@@ -239,6 +245,7 @@ impl FilesystemCollector {
             dark: counts.dark,
             unreadable: counts.unreadable,
             ages: counts.ages,
+            classes: Vec::new(),
         }
     }
 
@@ -281,7 +288,7 @@ impl Collector for FilesystemCollector {
 
     fn progress(&self) -> Option<String> {
         match &self.state {
-            State::Scanning(scan) => Some(scan.walk.progress().to_string()),
+            State::Scanning(scan) => Some(scan.progress()),
             State::Failed { .. } | State::Idle { .. } | State::New => None,
         }
     }
@@ -326,6 +333,15 @@ impl WalkError {
 }
 
 impl Scan {
+    /// How far it is, and whether it waits for something that may not come.
+    fn progress(&self) -> String {
+        let walked = self.walk.progress();
+        if self.quiet < QUIET {
+            return walked.to_string();
+        }
+        format!("{walked}, nothing new for {}s", self.quiet.as_secs())
+    }
+
     /// Says so when the scan hangs. A filesystem below the root that hangs is left behind, when that is all
     /// that is still missing.
     fn watch(&mut self, root: &std::path::Path, at: Timestamp) -> Result<(), CollectError> {
@@ -350,7 +366,8 @@ impl Scan {
             self.seen = seen;
             self.seen_at = at;
         }
-        if at.duration_since(self.seen_at) < STALLED {
+        self.quiet = at.duration_since(self.seen_at);
+        if self.quiet < STALLED {
             return Ok(());
         }
         Err(CollectError::Timeout {

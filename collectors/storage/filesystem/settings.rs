@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use cms_spec::{Category, Subject};
 use serde::Deserialize;
-use serde::de::{Deserializer, Error};
 use toml::de::ValueDeserializer;
 
 use super::FilesystemCollector;
-use super::pattern::Pattern;
 use super::walk::Budget;
 use crate::checked::{AbsolutePath, Between, Dollars, Every};
+use crate::storage::exclude::{Pattern, patterns};
+use crate::storage::unit;
 use crate::{Collector, Host, OpenError, Registration, Settings};
 
 /// How often the scheduler asks whether a scan is due or done; a finished one is told at most this
@@ -20,9 +20,6 @@ const TICK: Duration = Duration::from_secs(5);
 
 /// A tick starts a thread or looks into a channel; it does not touch the disk.
 const DEADLINE: Duration = Duration::from_secs(5);
-
-/// More patterns than anybody writes by hand.
-const EXCLUDE_MAX: usize = 1000;
 
 /// A directory tree as a source.
 pub const REGISTRATION: Registration = Registration {
@@ -38,14 +35,14 @@ pub const REGISTRATION: Registration = Registration {
 #[serde(deny_unknown_fields)]
 pub(super) struct Config {
     pub(super) path: AbsolutePath,
-    #[serde(deserialize_with = "unit")]
+    #[serde(deserialize_with = "unit::name")]
     pub(super) name: Subject,
     pub(super) usd_per_gb_month: Option<Dollars<6>>,
     pub(super) region: Option<Subject>,
     pub(super) storage_class: Option<Subject>,
     #[serde(default = "interval")]
     pub(super) interval: Interval,
-    #[serde(default, deserialize_with = "exclude")]
+    #[serde(default, deserialize_with = "patterns")]
     pub(super) exclude: Vec<Pattern>,
     #[serde(default)]
     pub(super) cross_mounts: bool,
@@ -102,30 +99,6 @@ type Interval = Every<10, 86_400>;
 
 const fn interval() -> Interval {
     Interval::seconds::<{ 6 * 3600 }>()
-}
-
-fn unit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Subject, D::Error> {
-    let name = Subject::deserialize(deserializer)?;
-    // The payload has a row NAME for active objects and a row NAME:dark for the others.
-    if name.as_str().ends_with(":dark") {
-        return Err(D::Error::custom(
-            "a storage unit's name cannot end with \":dark\"",
-        ));
-    }
-    Ok(name)
-}
-
-fn exclude<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Pattern>, D::Error> {
-    let texts = Vec::<String>::deserialize(deserializer)?;
-    if texts.len() > EXCLUDE_MAX {
-        return Err(D::Error::custom(format_args!(
-            "there are more than {EXCLUDE_MAX} patterns"
-        )));
-    }
-    texts
-        .iter()
-        .map(|text| Pattern::new(text).map_err(D::Error::custom))
-        .collect()
 }
 
 fn parse(table: ValueDeserializer<'_>) -> Result<Box<dyn Settings>, toml::de::Error> {

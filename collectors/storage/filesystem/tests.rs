@@ -164,6 +164,7 @@ fn a_scan_that_hangs_says_so_and_ends_when_nobody_wants_it() {
         walk: Walk::start(order).unwrap(),
         seen: 0,
         seen_at: started,
+        quiet: SignedDuration::ZERO,
         steps: BTreeMap::new(),
     };
     while scan.walk.progress().seen() < 2 {
@@ -171,7 +172,9 @@ fn a_scan_that_hangs_says_so_and_ends_when_nobody_wants_it() {
     }
     let root = Path::new("/srv");
     assert!(scan.watch(root, later(0)).is_ok());
+    assert_eq!(scan.progress(), "scanned 0 objects");
     assert!(scan.watch(root, later(9)).is_ok());
+    assert_eq!(scan.progress(), "scanned 0 objects, nothing new for 540s");
     let stalled = scan.watch(root, later(10)).unwrap_err();
     assert_eq!(stalled.class(), "timeout");
     assert!(

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::tally::Counts;
+use crate::storage::tally::Counts;
 
 /// A scan that began longer ago than this is begun anew: the specification asks for one in 24 hours.
 const AGE_MAX: SignedDuration = SignedDuration::from_hours(24);

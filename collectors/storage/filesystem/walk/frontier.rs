@@ -11,8 +11,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use cms_spec::dark::AccessBasis;
 
 use super::checkpoint::Done;
-use super::tally::Counts;
 use super::{Outcome, Total, UnitTotal, WalkError};
+use crate::storage::tally::Counts;
 
 /// Directories that wait in one lane before those who find more walk some themselves; about 10 MiB.
 pub(super) const PENDING_MAX: usize = 1 << 16;

@@ -10,7 +10,6 @@ mod frontier;
 mod pace;
 mod progress;
 mod read;
-mod tally;
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -27,18 +26,17 @@ use rustix::io::Errno;
 
 use super::links::Links;
 use super::mounts;
-use super::pattern::Pattern;
 use crate::host::read_text;
+use crate::storage::exclude::Pattern;
+use crate::storage::tally::{Counts, Limits};
 
 use self::frontier::Frontier;
 use self::pace::{Meter, Pace};
 use self::read::Reader;
-use self::tally::Limits;
 
 pub(super) use self::checkpoint::{Done, resume};
 pub(super) use self::pace::Budget;
-pub(super) use self::progress::{Progress, grouped};
-pub(super) use self::tally::Counts;
+pub(super) use self::progress::Progress;
 
 /// Threads of all scans of one process. Those that hang on a dead mount stay, and opening a source again
 /// must not add threads without end.

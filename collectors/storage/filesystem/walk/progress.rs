@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::storage::history::grouped;
+
 /// What the threads of a walk have seen by now.
 #[derive(Debug, Default)]
 pub(in super::super) struct Progress {
@@ -35,19 +37,6 @@ impl fmt::Display for Progress {
             grouped(self.objects.load(Ordering::Relaxed))
         )
     }
-}
-
-/// A number with a comma between its thousands.
-pub(in super::super) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
 }
 
 #[cfg(test)]

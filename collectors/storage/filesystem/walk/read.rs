@@ -22,8 +22,8 @@ use super::super::links::Share;
 use super::super::mounts;
 use super::frontier::{Task, part};
 use super::pace::Meter;
-use super::tally::{Counted, Counts, last_access};
 use super::{Ground, Shared};
+use crate::storage::tally::{Counted, Counts, Moment};
 
 /// Bytes of directory entries asked for at once.
 pub(super) const ENTRIES_BYTES: usize = 128 * 1024;
@@ -323,6 +323,18 @@ pub(super) fn open_root(path: &Path) -> Result<OwnedFd, Errno> {
         path.as_os_str().as_bytes(),
         OFlags::empty(),
     )
+}
+
+/// The later of access and modification; the modification alone where access is not kept.
+fn last_access(stat: &Statx, basis: AccessBasis) -> Moment {
+    let modified = (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec);
+    let tells_access = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::ATIME);
+    match basis {
+        AccessBasis::AccessTime if tells_access => {
+            modified.max((stat.stx_atime.tv_sec, stat.stx_atime.tv_nsec))
+        }
+        _ => modified,
+    }
 }
 
 /// Opens a directory below another one, and follows no symbolic link on the way.

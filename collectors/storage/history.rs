@@ -1,15 +1,14 @@
 //! The scans that have ended: what they found and how long they took.
 //!
-//! Owns: what `status` shows of a root, and what outlives a restart. Promises: no name of a file or directory is
-//! in it, and no more than [`SCANS_MAX`] scans.
+//! Owns: what `status` shows of a root or bucket, and what outlives a restart. Promises: no name of a file, directory
+//! or object is in it, and no more than [`SCANS_MAX`] scans.
 
 use std::collections::VecDeque;
 
-use cms_spec::Subject;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::walk::{Counts, grouped};
+use super::tally::Counts;
 
 /// Scans that are remembered: a month of daily ones.
 const SCANS_MAX: usize = 31;
@@ -86,12 +85,17 @@ pub(super) fn resume(kept: &str) -> Option<(History, Option<String>)> {
     Some((kept.history, kept.scan))
 }
 
-/// The unit of a first-level directory; none where its name cannot be one.
-pub(super) fn unit_of(root: &Subject, name: &[u8]) -> Option<Subject> {
-    let name = std::str::from_utf8(name).ok()?;
-    // The payload has a row NAME:dark for the dark objects of NAME.
-    let is_free = !name.ends_with(":dark");
-    format!("{root}/{name}").parse().ok().filter(|_| is_free)
+/// A number with a comma between its thousands.
+pub(super) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
 }
 
 fn line(scan: &Finished) -> String {
@@ -184,14 +188,5 @@ mod tests {
         let kept = keep(&history, Some("{}".to_owned())).unwrap();
         assert_eq!(resume(&kept), Some((history, Some("{}".to_owned()))));
         assert_eq!(resume("nonsense"), None);
-    }
-
-    #[test]
-    fn a_directory_is_a_unit_when_its_name_can_be_one() {
-        let root: Subject = "home".parse().unwrap();
-        let unit = |name: &[u8]| unit_of(&root, name).map(|unit| unit.to_string());
-        assert_eq!(unit(b"alice").as_deref(), Some("home/alice"));
-        assert_eq!(unit(b"a:dark"), None);
-        assert_eq!(unit(b"\xff"), None);
     }
 }

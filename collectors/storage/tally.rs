@@ -1,9 +1,8 @@
-//! What a walk has counted: bytes, objects and the oldest access, by class and by age.
+//! What a scan has counted: bytes, objects and the oldest access, by class and by age.
 
-use cms_spec::dark::{AGE_LIMITS_DAYS, AccessBasis, Ages, DARK_AFTER_DAYS, Tally};
+use cms_spec::dark::{AGE_LIMITS_DAYS, Ages, DARK_AFTER_DAYS, Tally};
 use cms_spec::units::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use rustix::fs::{Statx, StatxFlags};
 use serde::{Deserialize, Serialize};
 
 /// Seconds and nanoseconds since the Unix epoch, as the system tells them.
@@ -11,12 +10,12 @@ pub(super) type Moment = (i64, u32);
 
 /// What was counted in a part of the tree. Two of them add up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(in super::super) struct Counts {
-    pub(in super::super) active: Tally,
-    pub(in super::super) dark: Tally,
-    pub(in super::super) ages: Ages,
+pub(super) struct Counts {
+    pub(super) active: Tally,
+    pub(super) dark: Tally,
+    pub(super) ages: Ages,
     /// Directories and files that could not be read.
-    pub(in super::super) unreadable: u64,
+    pub(super) unreadable: u64,
 }
 
 /// The moments at which files change their age class, for one scan.
@@ -53,7 +52,7 @@ impl Counts {
     }
 
     /// Adds what was counted in another part.
-    pub(in super::super) fn merge(&mut self, other: &Self) {
+    pub(super) fn merge(&mut self, other: &Self) {
         merge(&mut self.active, &other.active);
         merge(&mut self.dark, &other.dark);
         self.ages.merge(&other.ages);
@@ -61,7 +60,7 @@ impl Counts {
     }
 
     /// Objects of both classes.
-    pub(in super::super) fn objects(&self) -> u64 {
+    pub(super) fn objects(&self) -> u64 {
         self.active.objects + self.dark.objects
     }
 }
@@ -73,15 +72,7 @@ impl Limits {
             let limit = as_of
                 .checked_sub(SignedDuration::from_hours(24 * days))
                 .unwrap_or(Timestamp::MIN);
-            let second = limit.as_second();
-            let nanosecond = limit.subsec_nanosecond();
-            // Before 1970 jiff counts nanoseconds down from the second, the system counts them up.
-            if nanosecond < 0 {
-                let up = u32::try_from(nanosecond + 1_000_000_000).unwrap_or_default();
-                (second - 1, up)
-            } else {
-                (second, nanosecond.unsigned_abs())
-            }
+            moment(limit)
         };
         Self {
             dark_before: before(DARK_AFTER_DAYS),
@@ -90,16 +81,15 @@ impl Limits {
     }
 }
 
-/// The later of access and modification; the modification alone where access is not kept.
-pub(super) fn last_access(stat: &Statx, basis: AccessBasis) -> Moment {
-    let modified = (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec);
-    let tells_access = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::ATIME);
-    match basis {
-        AccessBasis::AccessTime if tells_access => {
-            modified.max((stat.stx_atime.tv_sec, stat.stx_atime.tv_nsec))
-        }
-        _ => modified,
+/// A time as the system tells it.
+pub(super) fn moment(at: Timestamp) -> Moment {
+    let (second, nanosecond) = (at.as_second(), at.subsec_nanosecond());
+    // Before 1970 jiff counts nanoseconds down from the second, the system counts them up.
+    if nanosecond < 0 {
+        let up = u32::try_from(nanosecond + 1_000_000_000).unwrap_or_default();
+        return (second - 1, up);
     }
+    (second, nanosecond.unsigned_abs())
 }
 
 fn merge(into: &mut Tally, other: &Tally) {

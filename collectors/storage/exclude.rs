@@ -1,5 +1,11 @@
 //! Names and paths that a scan leaves out: `*` and `?` over bytes, nothing more.
 
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
+
+/// More patterns than anybody writes by hand.
+const PATTERNS_MAX: usize = 1000;
+
 /// A pattern of `exclude`.
 ///
 /// Without a slash it is for a name at any depth, with one for a path below the root. `*` and `?`
@@ -34,6 +40,22 @@ impl Pattern {
     pub(super) fn matches(&self, name: &[u8], path: &[u8]) -> bool {
         glob(&self.text, if self.is_path { path } else { name })
     }
+}
+
+/// Reads the patterns of `exclude`.
+pub(super) fn patterns<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<Pattern>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    if texts.len() > PATTERNS_MAX {
+        return Err(D::Error::custom(format_args!(
+            "there are more than {PATTERNS_MAX} patterns"
+        )));
+    }
+    texts
+        .iter()
+        .map(|text| Pattern::new(text).map_err(D::Error::custom))
+        .collect()
 }
 
 /// Matches in linear space and without recursion: the last star takes one byte more after each
