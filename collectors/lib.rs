@@ -89,6 +89,11 @@ pub trait Settings: fmt::Debug + Send + Sync {
     /// [`OpenError::Absent`] when this host has no such source, which is an answer and not a fault.
     fn open(&self, host: &Host) -> Result<Box<dyn Collector>, OpenError>;
 
+    /// The inventory that people keep for this source; `status` sends them there.
+    fn inventory(&self) -> Option<&Path> {
+        None
+    }
+
     /// Time between two ticks.
     fn interval(&self) -> Duration;
 

@@ -4,6 +4,7 @@
 //! sums are public.
 
 use cms_spec::Category;
+use cms_spec::coverage::{Kind, Thing};
 use cms_spec::impact::{BASIS, Equivalents};
 use cms_spec::score::{Metric, Points};
 use cms_spec::tier::{Tier, TierEvent};
@@ -218,8 +219,39 @@ fn coverage(standing: &Standing) -> Value {
             "minimum": standing.score.coverage_minimum,
             "meets_minimum": standing.score.coverage_gate(),
             "missing_instances_count": coverage.missing_instances.len(),
+            "missing": clocks(&standing.merged.clocks().missing, standing.at),
+            "unlisted": clocks(&standing.merged.clocks().unlisted, standing.at),
+            "decommissioned_count": standing.merged.clocks().decommissioned.len(),
         })
     })
+}
+
+/// How many things of each kind wait for somebody, and when the next clock runs out. No names: this is public.
+pub(crate) fn clocks(things: &[Thing], now: Timestamp) -> Vec<Clock> {
+    let kinds = Kind::ALL.into_iter().map(|kind| {
+        let own = things.iter().filter(move |thing| thing.kind == kind);
+        let dues = || own.clone().filter_map(|thing| thing.due);
+        Clock {
+            kind,
+            count: own.clone().count(),
+            overdue: dues().filter(|due| *due < now).count(),
+            next_due: dues().filter(|due| *due >= now).min(),
+        }
+    });
+    kinds.filter(|clock| clock.count > 0).collect()
+}
+
+/// Things of one kind that wait for somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Clock {
+    /// What they are.
+    pub(crate) kind: Kind,
+    /// How many.
+    pub(crate) count: usize,
+    /// How many of them have waited too long.
+    pub(crate) overdue: usize,
+    /// When the next one has.
+    pub(crate) next_due: Option<Timestamp>,
 }
 
 fn telemetry(standing: &Standing) -> Value {

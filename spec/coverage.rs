@@ -1,13 +1,24 @@
 //! Telemetry coverage (specification II.E): what reports, against what was documented.
+//!
+//! Owns: the documented inventory, the clocks of what is missing or unlisted, and the gate. Promises: a thing
+//! that was decommissioned leaves the totals only with evidence whose digest is known; a clock that has begun
+//! is never put back by an edit of the inventory. Refuses: files; the digest is handed in.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod assessed;
+mod history;
 
-use jiff::civil::Date;
+use std::collections::BTreeMap;
+
+use jiff::civil::{Date, Time};
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::payload::v1::{BaselineCounts, CoverageRatios, SourceCounts, TelemetryCoverage};
+use crate::models::sample_rank;
 use crate::units::Fixed;
+
+pub use assessed::{Assessment, Counts, Forecast, Share, Thing, assess};
+pub use history::History;
 
 /// Every category must report at least this share of what is documented.
 pub const GATE: Fixed<3> = Fixed::from_raw(950);
@@ -17,6 +28,55 @@ pub const MISSING_GRACE: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// A new instance must be in the documented inventory within this time.
 pub const UNLISTED_GRACE: SignedDuration = SignedDuration::from_hours(48);
+
+/// The entry of provenance that names the inventory: agents that name the same one are merged.
+pub const INVENTORY_METHOD: &str = "inventory/1";
+
+/// The entry of provenance that lists what is missing.
+pub const MISSING_METHOD: &str = "missing-clock/1";
+
+/// The entry of provenance that lists what is unlisted.
+pub const UNLISTED_METHOD: &str = "unlisted-clock/1";
+
+/// The entry of provenance that lists what was taken out of service.
+pub const DECOMMISSIONED_METHOD: &str = "decommissioned/1";
+
+/// What kinds of things an inventory documents, each with a ratio of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A machine.
+    Instance,
+    /// A storage unit.
+    Storage,
+    /// A place that models are asked at.
+    ModelEndpoint,
+}
+
+impl Kind {
+    /// All kinds, in the order of the specification's ratios.
+    pub const ALL: [Self; 3] = [Self::Instance, Self::Storage, Self::ModelEndpoint];
+
+    /// The word in an inventory.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Instance => "instance",
+            Self::ModelEndpoint => "model_endpoint",
+            Self::Storage => "storage",
+        }
+    }
+
+    /// The plural, for people.
+    #[must_use]
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Self::Instance => "instances",
+            Self::ModelEndpoint => "model endpoints",
+            Self::Storage => "storage units",
+        }
+    }
+}
 
 /// The documented inventory that coverage is measured against.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +91,32 @@ pub struct Baseline {
     pub model_endpoints: Vec<Documented>,
 }
 
+impl Baseline {
+    /// What is documented of a kind.
+    #[must_use]
+    pub fn of(&self, kind: Kind) -> &[Documented] {
+        match kind {
+            Kind::Instance => &self.instances,
+            Kind::ModelEndpoint => &self.model_endpoints,
+            Kind::Storage => &self.storage,
+        }
+    }
+
+    /// Names the inventory: the same for each agent that reads it, whatever evidence it can read.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let mut rows: Vec<String> = Kind::ALL
+            .into_iter()
+            .flat_map(|kind| self.of(kind).iter().map(move |one| (kind, &one.id)))
+            .map(|(kind, id)| format!("{} {id}\n", kind.word()))
+            .collect();
+        rows.sort_unstable();
+        let count = rows.len();
+        let text = format!("{}\n{}", self.submission_date, rows.concat());
+        format!("{:016x} of {count} rows", sample_rank(&text))
+    }
+}
+
 /// One thing of the documented inventory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Documented {
@@ -38,23 +124,94 @@ pub struct Documented {
     pub id: String,
     /// What people call it.
     pub name: String,
+    /// Set when it was taken out of service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decommissioned: Option<Decommissioned>,
 }
 
-/// What reports now, by the id under which it reports.
+impl Documented {
+    /// `id (name)`, or the id alone where nobody has given it a name.
+    #[must_use]
+    pub fn label(&self) -> String {
+        if self.name.is_empty() || self.name == self.id {
+            self.id.clone()
+        } else {
+            format!("{} ({})", self.id, self.name)
+        }
+    }
+}
+
+/// That a thing was taken out of service, and what shows it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Decommissioned {
+    /// Since when; the day counts from its beginning in UTC.
+    pub date: Date,
+    /// The name of the file that shows it, without its folders.
+    pub evidence: String,
+    /// What was found there.
+    pub digest: Evidence,
+}
+
+impl Decommissioned {
+    /// The moment from which it holds.
+    #[must_use]
+    pub fn since(&self) -> Timestamp {
+        let midnight = self.date.to_datetime(Time::midnight());
+        let zoned = midnight.to_zoned(TimeZone::UTC);
+        zoned.map_or(Timestamp::MAX, |zoned| zoned.timestamp())
+    }
+}
+
+/// The file that shows a decommission.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Evidence {
+    /// It is there: the digest of its bytes, in hexadecimal.
+    Sha256(String),
+    /// It cannot be read, and why. The record does not count.
+    Unreadable(String),
+}
+
+/// What was seen of things of one kind, by the id under which they report.
+pub type Seen = BTreeMap<String, Span>;
+
+/// What reports, and what has reported before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reporting {
-    /// Instances, with the first and the newest reading of each.
-    pub instances: BTreeMap<String, Span>,
-    /// Instances that have reported before and do not now, with the newest reading of each.
-    pub silent_instances: BTreeMap<String, Timestamp>,
-    /// Storage units with a scan that still holds.
-    pub storage: BTreeSet<String>,
-    /// Model endpoints that served a request.
-    pub model_endpoints: BTreeSet<String>,
+    /// What reports now, by [`Kind`] in the order of [`Kind::ALL`].
+    pub now: [Seen; 3],
+    /// What has reported before and does not now.
+    pub silent: [Seen; 3],
 }
 
-/// The first and the newest reading.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+impl Reporting {
+    /// What reports now of a kind.
+    #[must_use]
+    pub fn of(&self, kind: Kind) -> &Seen {
+        let [instances, storage, endpoints] = &self.now;
+        match kind {
+            Kind::Instance => instances,
+            Kind::ModelEndpoint => endpoints,
+            Kind::Storage => storage,
+        }
+    }
+
+    /// Adds a sighting; several of one thing become one.
+    pub fn add(&mut self, kind: Kind, id: &str, span: Span, is_now: bool) {
+        let at = kind as usize;
+        let all = if is_now {
+            &mut self.now
+        } else {
+            &mut self.silent
+        };
+        if let Some(seen) = all.get_mut(at) {
+            see(seen, id, span);
+        }
+    }
+}
+
+/// The first and the newest sight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
     /// First.
     pub first_seen: Timestamp,
@@ -62,101 +219,27 @@ pub struct Span {
     pub last_seen: Timestamp,
 }
 
-/// What reports, against what was documented.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Assessment {
-    /// The specification's object.
-    pub coverage: TelemetryCoverage,
-    /// The smallest of the three ratios, which the gate of 0.95 applies to.
-    pub minimum: Option<Fixed<3>>,
-    /// Documented instances that do not report, each with its clock.
-    pub missing: Vec<Overdue>,
-    /// Instances that report and are not documented, each with its clock.
-    pub unlisted: Vec<Overdue>,
-}
-
-/// Something that has to be put right by a time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Overdue {
-    /// `id (name)`, or the id alone where nobody has given it a name.
-    pub what: String,
-    /// Since when it is so.
-    pub since: Timestamp,
-    /// By when it must be put right.
-    pub due: Timestamp,
-}
-
-impl Assessment {
-    /// Whether every category reports enough.
+impl Span {
+    /// Seen once.
     #[must_use]
-    pub fn passes(&self) -> bool {
-        self.minimum.is_some_and(|minimum| minimum >= GATE)
+    pub const fn once(at: Timestamp) -> Self {
+        Self {
+            first_seen: at,
+            last_seen: at,
+        }
     }
 }
 
-/// Compares the documented inventory with what reports (specification II.E).
-///
-/// `known_since` is when the baseline was first read: an instance that was never seen is missing since then.
-#[must_use]
-pub fn assess(baseline: &Baseline, known_since: Timestamp, reporting: &Reporting) -> Assessment {
-    let instances = unique(&baseline.instances);
-    let storage = unique(&baseline.storage);
-    let endpoints = unique(&baseline.model_endpoints);
-    let found = |documented: &BTreeMap<&str, &str>, is_there: &dyn Fn(&str) -> bool| {
-        let there = documented.keys().filter(|id| is_there(id)).count();
-        (count(there), count(documented.len()))
-    };
-    let counts = [
-        found(&instances, &|id| reporting.instances.contains_key(id)),
-        found(&storage, &|id| reporting.storage.contains(id)),
-        found(&endpoints, &|id| reporting.model_endpoints.contains(id)),
-    ];
-    let ratios = counts.map(|(part, whole)| share(part, whole));
-    let (part, whole) = counts
-        .iter()
-        .fold((0, 0), |(p, w), (part, whole)| (p + part, w + whole));
-    let missing: Vec<Overdue> = instances
-        .iter()
-        .filter(|(id, _)| !reporting.instances.contains_key(**id))
-        .map(|(id, name)| {
-            let since = reporting.silent_instances.get(*id).copied();
-            overdue(
-                labelled(id, name),
-                since.unwrap_or(known_since),
-                MISSING_GRACE,
-            )
-        })
-        .collect();
-    let unlisted = reporting
-        .instances
-        .iter()
-        .filter(|(id, _)| !instances.contains_key(id.as_str()))
-        .map(|(id, span)| overdue(id.clone(), span.first_seen, UNLISTED_GRACE))
-        .collect();
-    Assessment {
-        coverage: TelemetryCoverage {
-            bronze_inventory_baseline: BaselineCounts {
-                submission_date: baseline.submission_date,
-                total_instances_documented: counts[0].1,
-                total_storage_buckets_documented: counts[1].1,
-                total_model_endpoints_documented: counts[2].1,
-            },
-            current_telemetry_sources: SourceCounts {
-                instances_reporting: counts[0].0,
-                storage_reporting: counts[1].0,
-                model_endpoints_reporting: counts[2].0,
-            },
-            coverage_ratios: CoverageRatios {
-                instance_coverage: ratios[0],
-                storage_coverage: ratios[1],
-                model_coverage: ratios[2],
-                overall_coverage: share(part, whole),
-            },
-            missing_instances: missing.iter().map(|entry| entry.what.clone()).collect(),
-        },
-        minimum: ratios.into_iter().flatten().min(),
-        missing,
-        unlisted,
+/// Widens what is known of a thing by a sight of it.
+fn see(seen: &mut Seen, id: &str, span: Span) {
+    match seen.get_mut(id) {
+        Some(known) => {
+            known.first_seen = known.first_seen.min(span.first_seen);
+            known.last_seen = known.last_seen.max(span.last_seen);
+        }
+        None => {
+            seen.insert(id.to_owned(), span);
+        }
     }
 }
 
@@ -166,29 +249,15 @@ pub fn share(part: u64, whole: u64) -> Option<Fixed<3>> {
     Fixed::ratio(u128::from(part.min(whole)), u128::from(whole))
 }
 
-fn unique(documented: &[Documented]) -> BTreeMap<&str, &str> {
-    documented
-        .iter()
-        .map(|one| (one.id.as_str(), one.name.as_str()))
-        .collect()
+/// Whether enough reports; from the counts, so that no rounding lifts 0.9495 over the gate.
+#[must_use]
+pub fn is_enough(part: u64, whole: u64) -> bool {
+    u128::from(part) * 1_000 >= u128::from(whole) * GATE.magnitude()
 }
 
-fn labelled(id: &str, name: &str) -> String {
-    if name.is_empty() {
-        id.to_owned()
-    } else {
-        format!("{id} ({name})")
-    }
-}
-
-fn overdue(what: String, since: Timestamp, grace: SignedDuration) -> Overdue {
-    Overdue {
-        what,
-        since,
-        due: since.checked_add(grace).unwrap_or(Timestamp::MAX),
-    }
-}
-
-fn count(items: usize) -> u64 {
-    u64::try_from(items).unwrap_or(u64::MAX)
+/// How many of `whole` must report.
+#[must_use]
+pub fn enough_of(whole: u64) -> u64 {
+    let needed = (u128::from(whole) * GATE.magnitude()).div_ceil(1_000);
+    u64::try_from(needed).unwrap_or(u64::MAX)
 }

@@ -4,12 +4,14 @@
 //! order of arrival, and in which groups envelopes were merged before, cannot matter: merging is associative,
 //! commutative and idempotent. Energies, counts and bytes are summed, then divided; ratios are never averaged.
 
+mod coverage;
 mod figures;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use crate::category::Category;
+use crate::coverage::Thing;
 use crate::dark::AgeBand;
 use crate::payload::Envelope;
 use crate::payload::v1::{
@@ -35,6 +37,17 @@ pub struct Conflict {
     pub kept: String,
     /// Whose statement was left out.
     pub left_out: String,
+}
+
+/// The clocks of coverage, for all agents together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Clocks {
+    /// What no agent sees, the soonest first.
+    pub missing: Vec<Thing>,
+    /// What reports and no inventory has, the soonest first.
+    pub unlisted: Vec<Thing>,
+    /// What was taken out of service, with its evidence.
+    pub decommissioned: Vec<Thing>,
 }
 
 impl Merged {
@@ -92,6 +105,12 @@ impl Merged {
     #[must_use]
     pub fn coverage(&self) -> Option<&TelemetryCoverage> {
         self.figures().coverage.as_ref()
+    }
+
+    /// What coverage waits for, and until when.
+    #[must_use]
+    pub fn clocks(&self) -> &Clocks {
+        &self.figures().clocks
     }
 
     /// Power of ghosts and of all instances, for a score that is not rounded before.

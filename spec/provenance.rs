@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::coverage::Thing;
 use crate::dark::AgeBand;
 use crate::units::Fixed;
 
@@ -135,6 +136,9 @@ pub struct Entry {
     /// What is stored by the age of its last access, where the figure is one of ages.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ages: Vec<AgeBand>,
+    /// Things that the entry is about, with their clocks; the first of them where there are many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub things: Vec<Thing>,
 }
 
 impl Entry {
@@ -156,6 +160,7 @@ impl Entry {
             rows: None,
             cross_check: Vec::new(),
             ages: Vec::new(),
+            things: Vec::new(),
         }
     }
 }

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::category::Category;
-use crate::coverage::{GATE, share};
+use crate::coverage::{is_enough, share};
 use crate::merge::Merged;
 use crate::tier::Tier;
 use crate::units::Fixed;
@@ -68,13 +68,16 @@ pub struct CompanyScore {
     pub missing: Vec<Category>,
     /// The smallest coverage ratio, which has to reach 0.95; nothing without a baseline. Not scored.
     pub coverage_minimum: Option<Fixed<3>>,
+    /// Whether every category reports enough, from the counts.
+    pub is_covered: bool,
 }
 
 impl CompanyScore {
     /// Whether every category reports at least 95 % of what is documented; nothing without a baseline.
     #[must_use]
     pub fn coverage_gate(&self) -> Option<bool> {
-        self.coverage_minimum.map(|minimum| minimum >= GATE)
+        self.coverage_minimum?;
+        Some(self.is_covered)
     }
 }
 
@@ -117,6 +120,24 @@ pub fn score(merged: &Merged) -> CompanyScore {
         .filter(|(_, metric)| matches!(metric, Metric::Missing | Metric::NotApplicable))
         .map(|(category, _)| *category)
         .collect();
+    let shares = merged.coverage().map_or([(0, 0); 3], |coverage| {
+        let documented = &coverage.bronze_inventory_baseline;
+        let reporting = &coverage.current_telemetry_sources;
+        [
+            (
+                reporting.instances_reporting,
+                documented.total_instances_documented,
+            ),
+            (
+                reporting.storage_reporting,
+                documented.total_storage_buckets_documented,
+            ),
+            (
+                reporting.model_endpoints_reporting,
+                documented.total_model_endpoints_documented,
+            ),
+        ]
+    });
     let composite = composite([ghost, model, dark], heat);
     let names = |categories: &[Category]| {
         let paths: Vec<&str> = categories.iter().map(|category| category.path()).collect();
@@ -147,27 +168,11 @@ pub fn score(merged: &Merged) -> CompanyScore {
         reason,
         failing,
         missing,
-        coverage_minimum: merged.coverage().and_then(|coverage| {
-            let documented = &coverage.bronze_inventory_baseline;
-            let reporting = &coverage.current_telemetry_sources;
-            [
-                share(
-                    reporting.instances_reporting,
-                    documented.total_instances_documented,
-                ),
-                share(
-                    reporting.storage_reporting,
-                    documented.total_storage_buckets_documented,
-                ),
-                share(
-                    reporting.model_endpoints_reporting,
-                    documented.total_model_endpoints_documented,
-                ),
-            ]
-            .into_iter()
-            .flatten()
-            .min()
-        }),
+        coverage_minimum: shares
+            .iter()
+            .filter_map(|&(part, whole)| share(part, whole))
+            .min(),
+        is_covered: shares.iter().all(|&(part, whole)| is_enough(part, whole)),
     }
 }
 

@@ -14,6 +14,8 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use cms_spec::Category;
+use cms_spec::coverage::Forecast;
+use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -58,6 +60,9 @@ struct StateLabels {
     state: &'static str,
 }
 
+/// A family without labels: unlike a bare gauge it says nothing before it is set.
+type Alone = Vec<(String, String)>;
+
 #[derive(Debug)]
 struct Families {
     registry: Registry,
@@ -65,6 +70,9 @@ struct Families {
     tick_seconds: Family<TickLabels, Counter<f64, AtomicU64>>,
     sends: Family<SendLabels, Counter>,
     outbox: Family<StateLabels, Gauge>,
+    coverage: Family<StateLabels, Gauge>,
+    coverage_minimum: Family<Alone, Gauge<f64, AtomicU64>>,
+    coverage_breach: Family<Alone, Gauge>,
     store_bytes: Gauge,
     store_damage: Counter,
     quarantine_bytes: Gauge,
@@ -83,6 +91,8 @@ impl Metrics {
         let tick_seconds = Family::default();
         let sends = Family::default();
         let outbox = Family::default();
+        let coverage = Family::default();
+        let (coverage_minimum, coverage_breach) = (Family::default(), Family::default());
         let (store_bytes, resident_bytes) = (Gauge::default(), Gauge::default());
         let (store_damage, quarantine_bytes) = (Counter::default(), Gauge::default());
         let records_set_aside = Gauge::default();
@@ -107,6 +117,22 @@ impl Metrics {
             "outbox_submissions",
             "Submissions in each state",
             outbox.clone(),
+        );
+        registry.register(
+            "coverage_things",
+            "Things of the inventory by what is to be done about them, and of them those whose time is over",
+            coverage.clone(),
+        );
+        registry.register(
+            "coverage_minimum_ratio",
+            "The smallest share of the documented inventory that reports; 0.95 is needed",
+            coverage_minimum.clone(),
+        );
+        registry.register_with_unit(
+            "coverage_next_breach_timestamp",
+            "When the next clock of a missing or unlisted thing runs out",
+            Unit::Seconds,
+            coverage_breach.clone(),
         );
         registry.register_with_unit(
             "store",
@@ -153,6 +179,9 @@ impl Metrics {
             tick_seconds,
             sends,
             outbox,
+            coverage,
+            coverage_minimum,
+            coverage_breach,
             store_bytes,
             store_damage,
             quarantine_bytes,
@@ -190,7 +219,10 @@ impl Metrics {
     }
 
     /// Everything as OpenMetrics text, with the gauges read now.
-    pub async fn text(&self, store: &Store) -> String {
+    pub async fn text(&self, store: &Store, now: Timestamp) -> String {
+        if let Ok(forecast) = store.coverage(now).await {
+            self.covered(forecast.as_ref());
+        }
         if let Ok(counts) = store.outbox_counts().await {
             let states = [
                 ("pending", counts.pending),
@@ -233,6 +265,40 @@ impl Metrics {
     }
 }
 
+impl Metrics {
+    /// What of the inventory reports; nothing is said without an inventory, or when no clock runs.
+    fn covered(&self, forecast: Option<&Forecast>) {
+        let families = &self.0;
+        families.coverage.clear();
+        families.coverage_minimum.clear();
+        families.coverage_breach.clear();
+        let Some(forecast) = forecast else {
+            return;
+        };
+        let counts = forecast.counts;
+        for (state, count) in [
+            ("missing", counts.missing),
+            ("unlisted", counts.unlisted),
+            ("decommissioned", counts.decommissioned),
+            ("overdue", forecast.overdue),
+        ] {
+            let gauge = families.coverage.get_or_create(&StateLabels { state });
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        let alone = Alone::new();
+        if let Some(minimum) = forecast.minimum {
+            let gauge = families.coverage_minimum.get_or_create(&alone);
+            gauge.set(minimum.to_f64());
+        }
+        if let Some(at) = forecast.next_breach {
+            families
+                .coverage_breach
+                .get_or_create(&alone)
+                .set(at.as_second());
+        }
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -250,13 +316,14 @@ pub async fn serve(
     store: Store,
 ) -> std::io::Result<()> {
     let listener = TcpListener::bind(listen).await?;
+    let clock = status.clone();
     let page = move || {
-        let (metrics, store) = (metrics.clone(), store.clone());
+        let (metrics, store, now) = (metrics.clone(), store.clone(), clock.now());
         async move {
             const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             (
                 [(header::CONTENT_TYPE, OPENMETRICS)],
-                metrics.text(&store).await,
+                metrics.text(&store, now).await,
             )
         }
     };

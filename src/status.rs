@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cms_spec::Subject;
+use cms_spec::coverage::Forecast;
 use cms_spec::dark::AccessAnomaly;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -149,6 +150,12 @@ pub struct Snapshot {
     /// Storage units of which more dark data turned active between the last two scans than is usual.
     #[serde(default)]
     pub anomalies: BTreeMap<Subject, AccessAnomaly>,
+    /// What of the inventory reports, and what will breach when; nothing without an inventory.
+    #[serde(default)]
+    pub coverage: Option<Forecast>,
+    /// The file that holds the inventory.
+    #[serde(default)]
+    pub inventory: Option<String>,
 }
 
 /// What does not change while the agent runs.
@@ -162,6 +169,8 @@ pub struct Nameplate {
     pub endpoint: String,
     /// The key of the store.
     pub key: KeyRow,
+    /// The file that holds the documented inventory.
+    pub inventory: Option<String>,
 }
 
 /// The key of the store as `status` shows it.
@@ -202,6 +211,12 @@ impl Status {
     /// Says where submissions go, after a reload.
     pub fn rename(&self, nameplate: Nameplate) {
         self.with(|board, _| board.nameplate = nameplate);
+    }
+
+    /// The time, by the clock that the board goes by.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// Time since boot without suspend.
@@ -253,7 +268,7 @@ impl Status {
 
     /// Everything, with what the store adds. A store that cannot be read is a failed part, not an error.
     pub async fn snapshot(&self, store: &Store) -> Snapshot {
-        let kept = kept(store).await.unwrap_or_else(|error| {
+        let kept = kept(store, self.clock.now()).await.unwrap_or_else(|error| {
             self.set("store", PartState::Failed, Some(error_chain(&error)));
             Kept::default()
         });
@@ -287,6 +302,8 @@ impl Status {
                 receipts: kept.receipts,
                 witnesses: kept.witnesses,
                 anomalies: kept.anomalies,
+                coverage: kept.coverage,
+                inventory: board.nameplate.inventory.clone(),
             }
         })
     }
@@ -361,9 +378,10 @@ struct Kept {
     set_aside: SetAside,
     damage: Damage,
     anomalies: BTreeMap<Subject, AccessAnomaly>,
+    coverage: Option<Forecast>,
 }
 
-async fn kept(store: &Store) -> Result<Kept, StoreError> {
+async fn kept(store: &Store, now: Timestamp) -> Result<Kept, StoreError> {
     Ok(Kept {
         outbox: store.outbox_counts().await?,
         recent: store.recent_submissions(RECENT_ROWS).await?,
@@ -372,6 +390,7 @@ async fn kept(store: &Store) -> Result<Kept, StoreError> {
         set_aside: store.set_aside().await?,
         damage: store.damage().await?,
         anomalies: store.access_anomalies().await?,
+        coverage: store.coverage(now).await?,
     })
 }
 
@@ -479,6 +498,7 @@ mod tests {
             agent_id: "a".to_owned(),
             endpoint: "https://localhost/api/v1".to_owned(),
             key: KeyRow::default(),
+            inventory: None,
         };
         Status::new(nameplate, Clock::system())
     }

@@ -221,11 +221,47 @@ impl Shown {
                         dt { "Model endpoints" } dd { (percent(ratios.and_then(|r| r.model_coverage))) }
                         dt { "Overall" } dd { (percent(ratios.and_then(|r| r.overall_coverage))) }
                         dt { "Missing instances" } dd { (coverage.map_or(0, |c| c.missing_instances.len())) }
+                        dt { "Decommissioned with evidence" }
+                        dd { (self.standing.merged.clocks().decommissioned.len()) }
                     }
+                    (self.clocks())
                     @match self.standing.score.coverage_gate() {
                         Some(false) => p.bad { "Below the 95 % that each category must reach." },
                         _ => p.quiet { "Each category must reach 95 %." },
                     }
+                }
+            }
+        }
+    }
+
+    /// What waits for somebody, and until when. No names: the page is public.
+    fn clocks(&self) -> Markup {
+        let (clocks, now) = (self.standing.merged.clocks(), self.standing.at);
+        let lists = [
+            ("Missing", view::clocks(&clocks.missing, now)),
+            ("Unlisted", view::clocks(&clocks.unlisted, now)),
+        ];
+        html! {
+            @if lists.iter().any(|(_, clocks)| !clocks.is_empty()) {
+                div.scroll role="region" aria-label="Clocks of coverage" tabindex="0" { table {
+                    thead { tr {
+                        th scope="col" { "State" } th scope="col" { "What" }
+                        th.number scope="col" { "Count" } th.number scope="col" { "Overdue" }
+                        th scope="col" { "Next is due (UTC)" }
+                    } }
+                    tbody { @for (word, clocks) in &lists { @for clock in clocks {
+                        tr {
+                            th scope="row" { (word) }
+                            td { (clock.kind.plural()) }
+                            td.number { (clock.count) }
+                            td.number { @if clock.overdue > 0 { span.bad { (clock.overdue) } } @else { "0" } }
+                            td { (time(clock.next_due)) }
+                        }
+                    } } }
+                } }
+                p.quiet {
+                    "What is missing has 7 days to return or to be shown as decommissioned; what is new has 48 hours to
+                    enter the inventory."
                 }
             }
         }

@@ -1,18 +1,17 @@
 //! The figures of a set of envelopes, computed at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::Conflict;
+use super::{Clocks, Conflict, coverage};
 use crate::category::Category;
-use crate::coverage::share;
 use crate::dark::AgeBand;
 use crate::factors::Rates;
 use crate::ghost::{ENERGY_MONTH_HOURS, Share, Totals};
 use crate::payload::v1::{
-    BaselineCounts, CoverageRatios, DarkData, GhostCompute, HeatRecovery, Instance, InstanceClass,
-    ModelEfficiency, SourceCounts, StorageRow, TelemetryCoverage, ThermalSource,
+    DarkData, GhostCompute, HeatRecovery, Instance, InstanceClass, ModelEfficiency, StorageRow,
+    TelemetryCoverage, ThermalSource,
 };
 use crate::payload::{Data, Envelope};
 use crate::units::Fixed;
@@ -29,13 +28,14 @@ pub(super) struct Figures {
     pub(super) heat: Option<HeatRecovery>,
     pub(super) heat_exempt: bool,
     pub(super) coverage: Option<TelemetryCoverage>,
+    pub(super) clocks: Clocks,
     pub(super) conflicts: Vec<Conflict>,
 }
 
 /// Most bands of a histogram; ours has seven.
 const BANDS_MAX: usize = 32;
 
-type Envelopes<'a> = Vec<(&'a str, &'a Envelope)>;
+pub(super) type Envelopes<'a> = Vec<(&'a str, &'a Envelope)>;
 
 impl Figures {
     pub(super) fn compute<'a>(of: impl Fn(Category) -> Envelopes<'a>) -> Self {
@@ -44,7 +44,10 @@ impl Figures {
         figures.model(&of(Category::ModelEfficiency));
         figures.dark(&of(Category::DarkData));
         figures.heat(&of(Category::HeatRecovery));
-        figures.coverage(&of(Category::CoverageVerification));
+        if let Some((coverage, clocks)) = coverage::merge(&of(Category::CoverageVerification)) {
+            figures.coverage = Some(coverage);
+            figures.clocks = clocks;
+        }
         figures.conflicts.sort();
         figures
     }
@@ -177,80 +180,6 @@ impl Figures {
         self.heat = Some(HeatRecovery {
             thermal_sources: rows,
             summary,
-        });
-    }
-
-    /// Agents with the same baseline see the same inventory: an instance is missing when it is for all of
-    /// them, and what they count is added up to at most what is documented. Other baselines are added.
-    fn coverage(&mut self, envelopes: &Envelopes<'_>) {
-        let mut groups: BTreeMap<_, Vec<&TelemetryCoverage>> = BTreeMap::new();
-        for (_, envelope) in envelopes {
-            if let Data::TelemetryCoverage(coverage) = &envelope.data {
-                let baseline = &coverage.bronze_inventory_baseline;
-                let key = (
-                    baseline.submission_date,
-                    baseline.total_instances_documented,
-                    baseline.total_storage_buckets_documented,
-                    baseline.total_model_endpoints_documented,
-                );
-                groups.entry(key).or_default().push(coverage);
-            }
-        }
-        let Some((date, ..)) = groups.keys().next_back().copied() else {
-            return;
-        };
-        let mut missing_all: BTreeSet<&str> = BTreeSet::new();
-        let mut documented = [0_u64; 3];
-        let mut reporting = [0_u64; 3];
-        for ((_, instances, storage, endpoints), members) in &groups {
-            let lists = members.iter().map(|one| {
-                let list = one.missing_instances.iter().map(String::as_str);
-                list.collect::<BTreeSet<&str>>()
-            });
-            let missing = lists.reduce(|a, b| &a & &b).unwrap_or_default();
-            let listed = u64::try_from(missing.len()).unwrap_or(u64::MAX);
-            let sum = |of: fn(&SourceCounts) -> u64, whole: u64| {
-                members
-                    .iter()
-                    .fold(0_u64, |sum, one| {
-                        sum.saturating_add(of(&one.current_telemetry_sources))
-                    })
-                    .min(whole)
-            };
-            // A list that is shorter than it says leaves more missing than it names.
-            let counted = sum(|counts| counts.instances_reporting, *instances);
-            let here = [
-                counted.min(instances.saturating_sub(listed)),
-                sum(|counts| counts.storage_reporting, *storage),
-                sum(|counts| counts.model_endpoints_reporting, *endpoints),
-            ];
-            for (index, whole) in [*instances, *storage, *endpoints].into_iter().enumerate() {
-                documented[index] = documented[index].saturating_add(whole);
-                reporting[index] = reporting[index].saturating_add(here[index]);
-            }
-            missing_all.extend(missing);
-        }
-        let ratio = |index: usize| share(reporting[index], documented[index]);
-        let total = |counts: [u64; 3]| counts.into_iter().fold(0_u64, u64::saturating_add);
-        self.coverage = Some(TelemetryCoverage {
-            bronze_inventory_baseline: BaselineCounts {
-                submission_date: date,
-                total_instances_documented: documented[0],
-                total_storage_buckets_documented: documented[1],
-                total_model_endpoints_documented: documented[2],
-            },
-            current_telemetry_sources: SourceCounts {
-                instances_reporting: reporting[0],
-                storage_reporting: reporting[1],
-                model_endpoints_reporting: reporting[2],
-            },
-            coverage_ratios: CoverageRatios {
-                instance_coverage: ratio(0),
-                storage_coverage: ratio(1),
-                model_coverage: ratio(2),
-                overall_coverage: share(total(reporting), total(documented)),
-            },
-            missing_instances: missing_all.into_iter().map(str::to_owned).collect(),
         });
     }
 }

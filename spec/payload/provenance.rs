@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::v1::{InstanceClass, ThermalSource};
-use crate::coverage::{Assessment, GATE, Overdue};
+use crate::coverage::{self, Assessment, GATE, Thing};
 use crate::dark::{AccessAnomaly, AccessBasis, Ages, StorageScan};
 use crate::factors::EnergyFactors;
 use crate::provenance::{Confidence, Entry, Origin, Quality};
@@ -15,6 +15,9 @@ use crate::{cross_check, dark, ghost, heat, models};
 
 /// Most things that one note names; the rest is counted.
 const NAMED_MAX: usize = 20;
+
+/// Most things that one entry lists with their clocks, the soonest first.
+const THINGS_MAX: usize = 500;
 
 const WINDOW_MS: u64 = 30 * 86_400_000;
 
@@ -499,23 +502,54 @@ pub(super) fn coverage(assessment: &Assessment, end: Timestamp) -> Vec<Entry> {
         Quality::Measured,
         gate,
     ));
-    let clock = |one: &Overdue| {
-        let state = if one.due < end { "overdue" } else { "due" };
-        format!("{} since {}, {state} {}", one.what, one.since, one.due)
+    entries.push(rule(
+        "bronze_inventory_baseline",
+        coverage::INVENTORY_METHOD,
+        Quality::Measured,
+        format!("inventory {}", assessment.inventory),
+    ));
+    let mut clocks = |figure: &str, method: &str, words: &str, things: &[Thing]| {
+        if things.is_empty() {
+            return;
+        }
+        let overdue = things.iter().filter(|thing| {
+            let due = thing.due;
+            due.is_some_and(|due| due < end)
+        });
+        let note = match overdue.count() {
+            0 => words.to_owned(),
+            overdue => format!("{words}: overdue {overdue}"),
+        };
+        let mut entry = rule(figure, method, Quality::Measured, note);
+        entry.rows = Some(count(things.len()));
+        entry.things = things.iter().take(THINGS_MAX).cloned().collect();
+        entries.push(entry);
     };
-    if let Some(note) = listed(assessment.missing.iter().map(clock)) {
-        let note = format!("missing, 7 days to return or to be shown as decommissioned: {note}");
+    clocks(
+        "missing_instances",
+        coverage::MISSING_METHOD,
+        "missing, 7 days to return or to be shown as decommissioned",
+        &assessment.missing,
+    );
+    clocks(
+        "current_telemetry_sources",
+        coverage::UNLISTED_METHOD,
+        "unlisted, 48 hours to enter the inventory",
+        &assessment.unlisted,
+    );
+    clocks(
+        "bronze_inventory_baseline",
+        coverage::DECOMMISSIONED_METHOD,
+        "decommissioned, and no longer counted as documented",
+        &assessment.decommissioned,
+    );
+    if let Some(note) = listed(assessment.remarks.iter().cloned()) {
         entries.push(rule(
-            "missing_instances",
-            "missing-clock/1",
+            "bronze_inventory_baseline",
+            "inventory-remarks/1",
             Quality::Measured,
             note,
         ));
-    }
-    if let Some(note) = listed(assessment.unlisted.iter().map(clock)) {
-        let note = format!("unlisted, 48 hours to enter the inventory: {note}");
-        let figure = "current_telemetry_sources.instances_reporting";
-        entries.push(rule(figure, "unlisted-clock/1", Quality::Measured, note));
     }
     entries
 }

@@ -2,7 +2,7 @@
 
 #[cfg(test)]
 mod tests {
-    use cms_spec::coverage::{Baseline, Documented};
+    use cms_spec::coverage::{Baseline, Documented, UNLISTED_METHOD};
     use cms_spec::dark::{
         AccessBasis, Ages, StorageScan, Tally, access_anomaly, recommended_action, rows,
     };
@@ -253,6 +253,7 @@ mod tests {
         let documented = |id: &str| Documented {
             id: id.to_owned(),
             name: String::new(),
+            decommissioned: None,
         };
         let mut windows = Windows::new();
         let mut readings = Readings::default();
@@ -284,9 +285,13 @@ mod tests {
         );
         assert_eq!(coverage_ratios.storage_coverage, None);
         assert_eq!(missing_instances, &["b"]);
-        assert!(noted(
-            &payload,
-            "unlisted, 48 hours to enter the inventory: x since"
-        ));
+        assert!(noted(&payload, "unlisted, 48 hours to enter the inventory"));
+        let unlisted = payload
+            .provenance()
+            .iter()
+            .find(|entry| entry.method == UNLISTED_METHOD)
+            .expect("an entry");
+        let names: Vec<&str> = unlisted.things.iter().map(|t| t.what.as_str()).collect();
+        assert_eq!((names, unlisted.rows), (vec!["x", "y"], Some(2)));
     }
 }

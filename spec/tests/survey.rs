@@ -155,6 +155,7 @@ mod tests {
         let instances = ["a", "b"].map(|id| Documented {
             id: id.to_owned(),
             name: id.to_owned(),
+            decommissioned: None,
         });
         readings.snapshot(Snapshot::Baseline(Baseline {
             submission_date: "2026-01-01".parse().unwrap(),

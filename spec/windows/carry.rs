@@ -13,7 +13,7 @@ use super::instance::{Instance, SERIES};
 use super::series::{Last, Series};
 use super::thermal::Thermal;
 use super::{Dropped, Origins, REWIND_AFTER, Windows};
-use crate::coverage::Baseline;
+use crate::coverage::{Baseline, History};
 use crate::cross_check::CrossChecks;
 use crate::dark::{AccessAnomaly, StorageScan};
 use crate::ghost::InstanceFacts;
@@ -44,9 +44,11 @@ pub struct Carry {
 #[serde(default)]
 pub struct Statements {
     scans: Vec<ScanCarry>,
+    /// With the moment at which it was first read, as it was kept before there was a history.
     baseline: Option<(Baseline, Timestamp)>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     surveys: Vec<Survey>,
+    history: History,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,8 +169,12 @@ pub(super) fn take_statements(windows: &Windows) -> Statements {
         .collect();
     Statements {
         scans,
-        baseline: windows.baseline.clone(),
+        baseline: windows.baseline.clone().map(|baseline| {
+            let since = windows.history.since().unwrap_or_default();
+            (baseline, since)
+        }),
         surveys: windows.surveys.values().cloned().collect(),
+        history: windows.history.clone(),
     }
 }
 
@@ -178,7 +184,13 @@ pub(super) fn put_statements(windows: &mut Windows, statements: Statements) {
         .into_iter()
         .map(|kept| (kept.scan.unit.clone(), (kept.scan, kept.anomaly)))
         .collect();
-    windows.baseline = statements.baseline;
+    windows.history = statements.history;
+    windows.baseline = statements.baseline.map(|(baseline, since)| {
+        if windows.history.since().is_none() {
+            windows.history.document(&baseline, since);
+        }
+        baseline
+    });
     windows.surveys = statements
         .surveys
         .into_iter()

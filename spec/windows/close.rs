@@ -5,10 +5,9 @@ use std::collections::btree_map::Entry;
 
 use super::thermal::{THERMAL_BUCKET_MS, THERMAL_BUCKETS};
 use super::{
-    BUCKET_MS, BUCKETS, NothingToSay, SCAN_HOLDS_MS, SILENT_AFTER_MS, Windows, millis, timestamp,
+    BUCKET_MS, BUCKETS, NothingToSay, SILENT_AFTER_MS, Windows, millis, present, timestamp,
 };
 use crate::category::Category;
-use crate::coverage::{self, Reporting, Span};
 use crate::ghost::{self, InstanceFacts};
 use crate::ids::Subject;
 use crate::models;
@@ -122,7 +121,7 @@ fn dark(windows: &Windows, slot: Slot) -> Result<Content, NothingToSay> {
     let units: Vec<_> = windows
         .storage
         .values()
-        .filter(|(scan, _)| holds(millis(scan.finished_at), slot))
+        .filter(|(scan, _)| present::holds(millis(scan.finished_at), slot.end))
         .cloned()
         .collect();
     if units.is_empty() {
@@ -131,11 +130,6 @@ fn dark(windows: &Windows, slot: Slot) -> Result<Content, NothingToSay> {
         ));
     }
     Ok(Content::Dark(units))
-}
-
-/// Whether a scan that ended then still holds at the end of the slot.
-fn holds(finished: i64, slot: Slot) -> bool {
-    finished >= millis(slot.end).saturating_sub(SCAN_HOLDS_MS)
 }
 
 fn heat(windows: &Windows, slot: Slot) -> Result<Content, NothingToSay> {
@@ -175,58 +169,7 @@ fn model(windows: &Windows, slot: Slot) -> Result<Content, NothingToSay> {
 }
 
 fn coverage(windows: &Windows, slot: Slot) -> Result<Content, NothingToSay> {
-    let Some((baseline, known_since)) = &windows.baseline else {
-        return Err(nothing("no inventory baseline has been read"));
-    };
-    let mut reporting = Reporting::default();
-    for (subject, instance) in &windows.instances {
-        let last_seen = timestamp(instance.last_seen);
-        if runs(instance.last_seen, slot) {
-            let span = Span {
-                first_seen: timestamp(instance.first_seen),
-                last_seen,
-            };
-            reporting.instances.insert(subject.to_string(), span);
-        } else {
-            let id = subject.to_string();
-            reporting.silent_instances.insert(id, last_seen);
-        }
-    }
-    for one in windows
-        .surveys
-        .values()
-        .flat_map(|survey| &survey.instances)
-    {
-        let id = one.facts.instance.to_string();
-        if runs(millis(one.last_seen), slot) {
-            let seen = reporting.instances.entry(id).or_insert(Span {
-                first_seen: one.first_seen,
-                last_seen: one.last_seen,
-            });
-            seen.first_seen = seen.first_seen.min(one.first_seen);
-            seen.last_seen = seen.last_seen.max(one.last_seen);
-        } else {
-            let silent = reporting.silent_instances.entry(id);
-            let last_seen = silent.or_insert(one.last_seen);
-            *last_seen = one.last_seen.max(*last_seen);
-        }
-    }
-    reporting
-        .silent_instances
-        .retain(|id, _| !reporting.instances.contains_key(id));
-    reporting.storage = windows
-        .storage
-        .iter()
-        .filter(|(_, (scan, _))| holds(millis(scan.finished_at), slot))
-        .map(|(unit, _)| unit.to_string())
-        .collect();
-    reporting.model_endpoints = windows
-        .models
-        .endpoints
-        .iter()
-        .filter(|(_, seen)| runs(**seen, slot))
-        .map(|(endpoint, _)| endpoint.clone())
-        .collect();
-    let assessment = coverage::assess(baseline, *known_since, &reporting);
+    let assessment = present::assess(windows, slot.end)
+        .ok_or_else(|| nothing("no inventory baseline has been read"))?;
     Ok(Content::Coverage(Box::new(assessment)))
 }

@@ -10,8 +10,10 @@ mod carry;
 mod close;
 mod instance;
 mod model;
+mod present;
 mod ring;
 mod series;
+mod stated;
 mod thermal;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,15 +26,14 @@ pub use block::BlockError;
 pub use carry::{Carry, Statements};
 
 use crate::category::Category;
-use crate::coverage::Baseline;
-use crate::cross_check::OTHERS_MAX;
-use crate::dark::{AccessAnomaly, StorageScan, access_anomaly};
+use crate::coverage::{Assessment, Baseline, History, Kind, Reporting, Span};
+use crate::dark::{AccessAnomaly, StorageScan};
 use crate::ids::Subject;
 use crate::payload::build::Closed;
 use crate::provenance::{Origin, Quality};
-use crate::reading::{Quantity, Reading, Sample, Snapshot};
+use crate::reading::{Quantity, Reading, Sample};
 use crate::slot::{Cadence, Slot};
-use crate::survey::{NOTES_MAX, Survey};
+use crate::survey::Survey;
 use instance::Instance;
 use model::Models;
 use thermal::Thermal;
@@ -92,7 +93,11 @@ pub struct Windows {
     models: Models,
     storage: BTreeMap<Subject, (StorageScan, Option<AccessAnomaly>)>,
     surveys: BTreeMap<Subject, Survey>,
-    baseline: Option<(Baseline, Timestamp)>,
+    baseline: Option<Baseline>,
+    /// Since when things are documented, and sights of what the windows let go.
+    history: History,
+    /// Whether the history has changed since statements were last called dirty.
+    is_remembered: bool,
     origins: Origins,
     newest: Option<i64>,
     /// Whether a sample or a carry has said where the window ends; a block alone may be of a clock ahead.
@@ -227,10 +232,15 @@ impl Windows {
         }
         let origin = origins.first().copied().flatten();
         for inference in &sample.inferences {
+            if !self.models.endpoints.contains_key(&inference.endpoint) {
+                let (endpoint, span) = (&inference.endpoint, Span::once(inference.at));
+                self.is_remembered |= self.history.saw(Kind::ModelEndpoint, endpoint, span);
+            }
             let (floor, dirty) = (entry.floor, &mut *entry.dirty);
             self.models
                 .observe(inference, origin, floor, dirty, &mut self.dropped);
         }
+        dirty.statements |= std::mem::take(&mut self.is_remembered);
         dirty
     }
 
@@ -276,6 +286,24 @@ impl Windows {
     /// [`NothingToSay`] when no source of the category has reported.
     pub fn close(&self, category: Category, slot: Slot) -> Result<Closed, NothingToSay> {
         close::close(self, category, slot)
+    }
+
+    /// What reports at a moment, against the inventory; nothing without one.
+    #[must_use]
+    pub fn coverage(&self, at: Timestamp) -> Option<Assessment> {
+        present::assess(self, at)
+    }
+
+    /// What reports at a moment, documented or not.
+    #[must_use]
+    pub fn reporting(&self, at: Timestamp) -> Reporting {
+        present::reporting(self, at)
+    }
+
+    /// The documented inventory as it was read last.
+    #[must_use]
+    pub fn baseline(&self) -> Option<&Baseline> {
+        self.baseline.as_ref()
     }
 
     /// What was not used so far, and why.
@@ -332,8 +360,24 @@ impl Windows {
     /// Drops what has left the window: once for each bucket that the window moves, whatever the distance.
     fn sweep(&mut self) {
         let (floor, newest) = (self.floor(), self.newest.unwrap_or(0));
-        self.instances
-            .retain(|_, instance| instance.keep(floor, newest.saturating_add(1)));
+        let (history, is_remembered) = (&mut self.history, &mut self.is_remembered);
+        self.instances.retain(|subject, instance| {
+            let is_kept = instance.keep(floor, newest.saturating_add(1));
+            if !is_kept {
+                let span = Span {
+                    first_seen: timestamp(instance.first_seen),
+                    last_seen: timestamp(instance.last_seen),
+                };
+                *is_remembered |= history.saw(Kind::Instance, subject.as_str(), span);
+            }
+            is_kept
+        });
+        for (endpoint, seen) in &self.models.endpoints {
+            if seen.div_euclid(BUCKET_MS) < floor {
+                let span = Span::once(timestamp(*seen));
+                *is_remembered |= history.saw(Kind::ModelEndpoint, endpoint, span);
+            }
+        }
         self.thermal
             .retain(|_, source| source.keep(floor, newest.saturating_add(1)));
         self.models.keep(floor, newest.saturating_add(1));
@@ -390,103 +434,6 @@ impl Windows {
             instance.observe(reading.quantity, reading.value, entry)
         };
         self.dropped.note(taken);
-    }
-
-    /// Takes a statement in, and answers whether a scan or the inventory is another one now.
-    fn snapshot(&mut self, snapshot: &Snapshot, at: Timestamp) -> bool {
-        match snapshot {
-            Snapshot::Baseline(baseline) => {
-                let size = baseline
-                    .instances
-                    .len()
-                    .max(baseline.storage.len())
-                    .max(baseline.model_endpoints.len());
-                if size > BASELINE_MAX {
-                    self.dropped.excess += 1;
-                    return false;
-                }
-                match &mut self.baseline {
-                    Some((known, _)) if known == baseline => return false,
-                    known => *known = Some((baseline.clone(), at)),
-                }
-                return true;
-            }
-            Snapshot::Instance(facts) => {
-                let subject = &facts.instance;
-                let at = millis(at);
-                if let Some(instance) =
-                    instance_mut(&mut self.instances, &mut self.dropped, subject, at)
-                {
-                    instance.facts = Some(facts.clone());
-                }
-            }
-            Snapshot::CrossChecks(checks) => {
-                let at = millis(at);
-                let subject = &checks.instance;
-                if let Some(instance) =
-                    instance_mut(&mut self.instances, &mut self.dropped, subject, at)
-                {
-                    let mut checks = checks.clone();
-                    checks.others.truncate(OTHERS_MAX);
-                    instance.cross_checks = Some((checks, at));
-                }
-            }
-            Snapshot::Storage(scan) => return self.scan(scan),
-            Snapshot::Survey(survey) => return self.survey(survey),
-            Snapshot::Thermal(facts) => {
-                let full = self.thermal.len() >= THERMAL_SOURCES_MAX;
-                if full && !self.thermal.contains_key(&facts.source) {
-                    self.dropped.excess += 1;
-                    return false;
-                }
-                let source = self.thermal.entry(facts.source.clone()).or_default();
-                source.facts = Some(facts.clone());
-                source.last_seen = source.last_seen.max(millis(at));
-            }
-        }
-        false
-    }
-
-    /// Takes a survey in, with as many of its instances as there is room for.
-    fn survey(&mut self, survey: &Survey) -> bool {
-        let before = self.surveys.get(&survey.server);
-        if before.is_none() && self.surveys.len() >= SURVEYS_MAX {
-            self.dropped.excess += count(survey.instances.len());
-            return false;
-        }
-        if before.is_some_and(|before| before == survey) {
-            return false;
-        }
-        let own = before.map_or(0, |before| before.instances.len());
-        let room = INSTANCES_MAX.saturating_sub(self.instances() - own);
-        let mut survey = survey.clone();
-        let excess = survey.instances.len().saturating_sub(room);
-        self.dropped.excess += count(excess);
-        survey.instances.truncate(room);
-        survey.notes.truncate(NOTES_MAX);
-        self.surveys.insert(survey.server.clone(), survey);
-        true
-    }
-
-    fn scan(&mut self, scan: &StorageScan) -> bool {
-        let before = self.storage.get(&scan.unit);
-        if before.is_none() && self.storage.len() >= STORAGE_UNITS_MAX {
-            self.dropped.excess += 1;
-            return false;
-        }
-        if before.is_some_and(|(before, _)| before == scan) {
-            return false;
-        }
-        let anomaly = before.and_then(|(before, found)| {
-            if before.as_of == scan.as_of {
-                found.clone()
-            } else {
-                access_anomaly(before, scan)
-            }
-        });
-        self.storage
-            .insert(scan.unit.clone(), (scan.clone(), anomaly));
-        true
     }
 }
 

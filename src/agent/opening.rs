@@ -39,5 +39,6 @@ pub(super) fn nameplate(config: &Config, identity: &Identity, key: &StoreKey) ->
         company_id: config.company_id.to_string(),
         agent_id: identity.agent_id().to_string(),
         endpoint: config.dashboard.endpoint.to_string(),
+        inventory: config.inventory(),
     }
 }

@@ -66,6 +66,7 @@ mod tests {
             company_id: "acme-corp".to_owned(),
             agent_id: "a".to_owned(),
             endpoint: "https://localhost/api/v1".to_owned(),
+            inventory: None,
         };
         let status = Status::new(nameplate, clock.clone());
         clock_is_set(&clock, &Pulse::default(), &status).await;

@@ -106,6 +106,7 @@ impl Meanwhile {
             company_id: config.company_id.to_string(),
             agent_id: "not known before the store can be used".to_owned(),
             endpoint: config.dashboard.endpoint.to_string(),
+            inventory: config.inventory(),
         };
         let status = Status::new(nameplate, clock.clone());
         let pulse = Pulse::default();

@@ -138,7 +138,7 @@ impl Cli {
             Command::Key(key) => key.run(config),
             Command::Man(man) => man.run(),
             Command::Preview(preview) => preview.run(config),
-            Command::Probe(probe) => probe.run(),
+            Command::Probe(probe) => probe.run(config),
             Command::Run(run) => run.run(config, self.log_format),
             Command::Status(status) => status.run(config),
             Command::Verify(verify) => verify.run(),

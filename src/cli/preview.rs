@@ -56,30 +56,11 @@ impl Preview {
     async fn collect_and_print(self, config: &Config) -> Result<ExitStatus, CliError> {
         let clock = Clock::system();
         let host = agent::local_host(config, &clock).map_err(|error| CliError::failed(&error))?;
-        let mut windows = if config.store.path.join("store.db").exists() {
-            kept_windows(config)?
-        } else {
-            Windows::default()
-        };
-        let mut progress = Progress::new("collecting");
-        for source in &config.sources {
-            // Coverage compares with everything that reports, so it needs a look at every source.
-            let wanted = source.registration.category == self.category
-                || self.category == Category::CoverageVerification;
-            if wanted {
-                collect(
-                    source.registration.id,
-                    &source.settings,
-                    &host,
-                    &clock,
-                    &mut windows,
-                    &mut progress,
-                )
-                .await?;
-            }
-        }
-        progress.finish();
-        all_left().await;
+        let mut windows = kept_windows(config)?;
+        // Coverage compares with everything that reports, so it needs a look at every source.
+        let wanted =
+            |category| category == self.category || self.category == Category::CoverageVerification;
+        let mut failed = collect(config, &wanted, &host, &clock, &mut windows).await;
         let now = clock.now();
         let slot = Slot {
             start: config.schedule.cadence(self.category).slot_at(now).start,
@@ -87,16 +68,20 @@ impl Preview {
         };
         let closed = windows
             .close(self.category, slot)
-            .map_err(|nothing| CliError::Failed {
-                status: ExitStatus::Problem,
-                chain: format!(
-                    "there is nothing to say for {}: {}",
-                    self.category, nothing.reason
-                ),
-                hint: Some(
-                    "switch on a source for it in the configuration; `check` shows all sources"
-                        .to_owned(),
-                ),
+            .map_err(|nothing| match failed.pop() {
+                // Why there is nothing says more than that there is nothing.
+                Some(error) => error,
+                None => CliError::Failed {
+                    status: ExitStatus::Problem,
+                    chain: format!(
+                        "there is nothing to say for {}: {}",
+                        self.category, nothing.reason
+                    ),
+                    hint: Some(
+                        "switch on a source for it in the configuration; `check` shows all sources"
+                            .to_owned(),
+                    ),
+                },
             })?;
         let agent = AgentInfo {
             agent_id: agent_id(config),
@@ -121,12 +106,22 @@ impl Preview {
             indented(&bytes)?
         });
         print("\n");
-        Ok(ExitStatus::Ok)
+        for error in &failed {
+            error.print();
+        }
+        Ok(if failed.is_empty() {
+            ExitStatus::Ok
+        } else {
+            ExitStatus::Problem
+        })
     }
 }
 
 /// The windows of the agent that has run here.
-fn kept_windows(config: &Config) -> Result<Windows, CliError> {
+pub(super) fn kept_windows(config: &Config) -> Result<Windows, CliError> {
+    if !config.store.path.join("store.db").exists() {
+        return Ok(Windows::default());
+    }
     let hint = "run it as the agent's user and with its credentials";
     let key = store::key::find(&config.store)
         .map_err(|error| CliError::configuration(&error).hint(hint))?;
@@ -137,8 +132,38 @@ fn kept_windows(config: &Config) -> Result<Windows, CliError> {
         .map_err(|error| CliError::of_store(&error).hint(hint))
 }
 
+/// Looks at every wanted source. One that fails is left out, as the agent would: the errors come back.
+pub(super) async fn collect(
+    config: &Config,
+    wanted: &(dyn Fn(Category) -> bool + Sync),
+    host: &Host,
+    clock: &Clock,
+    windows: &mut Windows,
+) -> Vec<CliError> {
+    let mut failed = Vec::new();
+    let mut progress = Progress::new("collecting");
+    for source in &config.sources {
+        let registration = source.registration;
+        if wanted(registration.category) {
+            let settings = &source.settings;
+            let looked = look(
+                registration.id,
+                settings,
+                host,
+                clock,
+                windows,
+                &mut progress,
+            );
+            failed.extend(looked.await.err());
+        }
+    }
+    progress.finish();
+    all_left().await;
+    failed
+}
+
 /// Ticks a source until it has given all that it has: two looks for counters, to the end for a scan.
-async fn collect(
+async fn look(
     collector_id: &str,
     settings: &Arc<dyn Settings>,
     host: &Host,

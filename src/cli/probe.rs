@@ -2,9 +2,10 @@
 //!
 //! Reads nothing but the source and writes nothing: the suggestion is printed, and a person decides.
 
+mod coverage;
 mod snmp;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
@@ -25,8 +26,10 @@ pub(super) struct Probe {
 
 #[derive(Debug, Subcommand)]
 enum Kind {
+    /// What the configured sources report now, as an inventory in CSV to begin with.
+    Coverage,
     /// A server with the query API of Prometheus, or the page of a node_exporter or windows_exporter.
-    Prometheus(Prometheus),
+    Prometheus(Box<Prometheus>),
     /// A power strip, a sensor or whatever else answers over SNMP: its outlets, sensors and values.
     Snmp(snmp::Device),
 }
@@ -73,8 +76,9 @@ struct Access {
 }
 
 impl Probe {
-    pub(super) fn run(self) -> Result<ExitStatus, CliError> {
+    pub(super) fn run(self, config_path: &Path) -> Result<ExitStatus, CliError> {
         let (found, table) = match self.kind {
+            Kind::Coverage => return coverage::print_inventory(config_path),
             Kind::Prometheus(prometheus) => {
                 let Suggestion { found, table } = prometheus.look()?;
                 (found, table)

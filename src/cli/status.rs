@@ -1,5 +1,7 @@
 //! `status`: what the running agent says about itself. Reads its snapshot and computes nothing.
 
+mod coverage;
+
 use std::fmt::Write as _;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
@@ -144,6 +146,11 @@ fn text(snapshot: &Snapshot) -> String {
         snapshot.outbox.superseded,
         snapshot.outbox.rejected
     ));
+    if let Some(forecast) = &snapshot.coverage {
+        for row in coverage::lines(forecast, snapshot.inventory.as_deref(), snapshot.at) {
+            line(row);
+        }
+    }
     line(String::new());
     for part in &snapshot.parts {
         line(part_line(part, snapshot.at));

@@ -135,6 +135,16 @@ pub enum LogLevel {
 }
 
 impl Config {
+    /// The file that holds the documented inventory, where there is one.
+    #[must_use]
+    pub fn inventory(&self) -> Option<String> {
+        let file = self
+            .sources
+            .iter()
+            .find_map(|source| source.settings.inventory())?;
+        Some(file.display().to_string())
+    }
+
     /// Reads the file and its drop-ins. `hostname` is the site where none is configured.
     ///
     /// A reload calls it again; the old configuration stays good when this one is refused.

@@ -121,6 +121,7 @@ async fn sources_that_hang_or_panic_are_opened_again_and_the_others_do_not_notic
         company_id: "acme-corp".to_owned(),
         agent_id: "a".to_owned(),
         endpoint: "https://localhost/api/v1".to_owned(),
+        inventory: None,
     };
     let status = Status::new(nameplate, clock.clone());
     let agent_id = "018f3b1e-7c4a-7d2e-9b1a-5f6e7d8c9b0a".parse().unwrap();

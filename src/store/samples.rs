@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use cms_spec::coverage::Forecast;
 use cms_spec::dark::AccessAnomaly;
 use cms_spec::payload::build::Closed;
 use cms_spec::reading::Sample;
@@ -13,6 +14,7 @@ use cms_spec::windows::{
     BUCKET, BUCKETS, BUCKETS_SPARE, Carry, Dirty, NothingToSay, Statements, Windows,
 };
 use cms_spec::{Category, Slot, Subject};
+use jiff::Timestamp;
 use rusqlite::{Connection, Transaction, params};
 
 use super::quarantine::{self, open_or_set_aside};
@@ -54,6 +56,18 @@ impl Store {
             inner.silent.heard(&source);
             inner.hold(&source, &sample)?;
             inner.record(&sample)
+        })
+        .await
+    }
+
+    /// What of the inventory reports now, and what will breach; nothing without an inventory.
+    ///
+    /// # Errors
+    /// When the store has stopped.
+    pub async fn coverage(&self, now: Timestamp) -> Result<Option<Forecast>, StoreError> {
+        self.call(move |inner| {
+            let assessment = inner.windows.coverage(now);
+            Ok(assessment.map(|assessment| assessment.forecast(now)))
         })
         .await
     }
@@ -314,7 +328,6 @@ mod tests {
     use cms_spec::coverage::{Baseline, Documented};
     use cms_spec::provenance::{Confidence, Origin};
     use cms_spec::reading::{Quantity, Readings, Snapshot, Value};
-    use jiff::Timestamp;
 
     const SPRING: i64 = 1_772_000_000;
     const MONTH: i64 = 40 * 86_400;
@@ -352,6 +365,7 @@ mod tests {
                 instances: vec![Documented {
                     id: "host:a".to_owned(),
                     name: "a".to_owned(),
+                    decommissioned: None,
                 }],
                 storage: Vec::new(),
                 model_endpoints: Vec::new(),

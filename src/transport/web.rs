@@ -442,3 +442,7 @@ fn chained(error: &dyn Error) -> io::Error {
 #[cfg(test)]
 #[path = "tests/web.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "tests/bad_answers.rs"]
+mod bad_answers;

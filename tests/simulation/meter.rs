@@ -245,6 +245,7 @@ fn inventory(out: &mut Readings) {
         instances: vec![Documented {
             id: INSTANCE.to_owned(),
             name: "the simulated host".to_owned(),
+            decommissioned: None,
         }],
         storage: Vec::new(),
         model_endpoints: Vec::new(),

@@ -12,6 +12,7 @@
     reason = "a story that cannot go on has failed"
 )]
 
+mod cover_the_inventory;
 mod evaluate_the_product;
 mod forge_a_submission;
 mod keep_both_sides_honest;

@@ -59,6 +59,8 @@ pub(super) struct Exporter {
     settings: OfExporter,
     before: Option<Before>,
     facts: Option<(InstanceFacts, Timestamp)>,
+    /// What a person should know of the newest page.
+    remarks: Vec<String>,
 }
 
 impl Exporter {
@@ -88,6 +90,7 @@ impl Exporter {
             settings: settings.clone(),
             before: None,
             facts: None,
+            remarks: Vec::new(),
         })
     }
 
@@ -128,6 +131,11 @@ impl Exporter {
         }
         if is_open_metrics && !found.is_complete {
             return refuse("it ends before its end: \"# EOF\" is missing".to_owned());
+        }
+        if let Some(series) = &page.twice {
+            return refuse(format!(
+                "{series} is there twice: two pages seem to be joined into one; ask each exporter by itself"
+            ));
         }
         if !page.is_of_a_machine() {
             return refuse(format!(
@@ -247,6 +255,25 @@ impl Exporter {
     }
 }
 
+/// What a page tells besides its figures.
+fn remarks(page: &Page, at: Timestamp) -> Vec<String> {
+    let mut remarks = Vec::new();
+    let nonsense = page.nonsense();
+    if !nonsense.is_empty() {
+        remarks.push(format!(
+            "left out, because its page has values that are negative, no numbers or out of range: {}",
+            nonsense.join(", ")
+        ));
+    }
+    let ahead_s = page.time_s.map_or(0, |time_s| time_s - at.as_second());
+    if ahead_s.abs() > CLOCK_JITTER_S {
+        remarks.push(format!(
+            "its clock and this host's differ by {ahead_s} s; its boot time is put right by that"
+        ));
+    }
+    remarks
+}
+
 /// What all counters grew by; nothing when they are others, one fell, or none grew: 0 W is no
 /// measurement.
 fn grown(
@@ -269,6 +296,7 @@ fn grown(
 impl Collector for Exporter {
     async fn collect(&mut self, at: Timestamp, out: &mut Readings) -> Result<(), CollectError> {
         let page = self.page().await?;
+        self.remarks = remarks(&page, at);
         let instance = self.instance(&page)?;
         let booted_s = self.booted_s(&page, at);
         if let Some(booted_s) = booted_s {
@@ -291,5 +319,9 @@ impl Collector for Exporter {
             zones: page.zones(),
         });
         Ok(())
+    }
+
+    fn details(&self) -> Vec<String> {
+        self.remarks.clone()
     }
 }

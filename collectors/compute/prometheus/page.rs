@@ -4,8 +4,10 @@
 //! figure of which one value is negative, not a number or out of range is absent. Refuses: series
 //! that it does not know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
+use cms_spec::models::sample_rank;
 use cms_spec::units::{Bytes, Fixed, Microjoules, Millis, Milliwatts};
 
 use crate::exposition::{Item, Sample};
@@ -16,6 +18,19 @@ const METERS_MAX: usize = 64;
 
 /// Longest name that goes into the instance type.
 const NAME_CHARACTERS_MAX: usize = 80;
+
+/// Counters that are added up over their labels.
+const ADDED_UP: [&str; 9] = [
+    "node_cpu_seconds_total",
+    "node_disk_reads_completed_total",
+    "node_disk_writes_completed_total",
+    "node_network_receive_bytes_total",
+    "node_network_transmit_bytes_total",
+    "windows_cpu_time_total",
+    "windows_logical_disk_reads_total",
+    "windows_logical_disk_writes_total",
+    "windows_net_bytes_total",
+];
 
 /// What vendors leave in fields that they did not fill.
 const FILLERS: [&str; 6] = [
@@ -58,6 +73,12 @@ pub(super) struct Page {
     pub(super) power: Option<Milliwatts>,
     /// Whether a zone tells nonsense, so that the others are not the whole.
     has_broken_zone: bool,
+    /// Whether memory tells nonsense.
+    has_broken_memory: bool,
+    /// Hashes of the series that were added up; the length of the page bounds them.
+    added: BTreeSet<u64>,
+    /// A series that is there twice, as after two pages were joined: no sum is right then.
+    pub(super) twice: Option<String>,
 }
 
 /// A sum over devices; there is none when one of them tells nonsense.
@@ -114,6 +135,19 @@ impl Page {
         }
     }
 
+    /// Figures of which a value is negative, no number or out of range: they are left out.
+    pub(super) fn nonsense(&self) -> Vec<&'static str> {
+        let figures = [
+            (self.busy.is_broken || self.capacity.is_broken, "processors"),
+            (self.has_broken_memory, "memory"),
+            (self.network.is_broken, "network"),
+            (self.disk_operations.is_broken, "disks"),
+            (self.has_broken_zone, "energy"),
+        ];
+        let broken = figures.into_iter().filter(|(is_broken, _)| *is_broken);
+        broken.map(|(_, figure)| figure).collect()
+    }
+
     /// Whether it is the page of a machine at all.
     pub(super) fn is_of_a_machine(&self) -> bool {
         self.capacity.is_there || self.memory_total.is_some()
@@ -128,8 +162,29 @@ impl Page {
         )
     }
 
+    /// Notes a series that is there twice.
+    fn once(&mut self, sample: &Sample<'_>) {
+        let mut series = format!("{}{{", sample.name.to_cow());
+        for label in sample.labels.iter() {
+            // Writing to a text cannot fail.
+            let _ = write!(
+                series,
+                "{}={:?},",
+                label.name.to_cow(),
+                label.value.to_cow()
+            );
+        }
+        if !self.added.insert(sample_rank(&series)) {
+            self.twice
+                .get_or_insert(series.trim_end_matches(',').to_owned() + "}");
+        }
+    }
+
     fn sample(&mut self, sample: &Sample<'_>) {
         let name = sample.name.to_cow();
+        if ADDED_UP.contains(&&*name) {
+            self.once(sample);
+        }
         let label = |name: &str| {
             let text = sample.labels.get(name).map(|text| text.to_cow());
             text.unwrap_or_default()
@@ -153,11 +208,13 @@ impl Page {
             | "windows_memory_available_bytes"
             | "windows_os_physical_memory_free_bytes" => {
                 self.memory_available = whole(sample.value).map(Bytes);
+                self.has_broken_memory |= self.memory_available.is_none();
             }
             "node_memory_MemTotal_bytes"
             | "windows_memory_physical_total_bytes"
             | "windows_cs_physical_memory_bytes" => {
                 self.memory_total = whole(sample.value).map(Bytes);
+                self.has_broken_memory |= self.memory_total.is_none();
             }
             "node_network_receive_bytes_total" | "node_network_transmit_bytes_total"
                 if !is_virtual_interface(&label("device")) =>

@@ -1,29 +1,37 @@
 //! The documented inventory that coverage is measured against, from a CSV or a TOML file.
 //!
 //! Owns: reading the file and saying where it is wrong. Promises: an inventory is taken whole or
-//! refused with file and line; it is told again when it changes. Refuses: guessing at a broken row.
+//! refused with file and line; it is told again when it or its evidence changes. Refuses: guessing at a broken
+//! row, and taking evidence's word: only the digest of the file goes on.
 
+mod evidence;
 mod parse;
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use cms_spec::Category;
-use cms_spec::coverage::Baseline;
+use cms_spec::coverage::{Baseline, Evidence, Kind};
 use cms_spec::reading::{Readings, Snapshot};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use toml::de::ValueDeserializer;
 
-use self::parse::Format;
+use self::evidence::Digests;
+use self::parse::{Format, Wrong};
 use crate::checked::{AbsolutePath, Every};
-use crate::host::read_text;
+use crate::host::SMALL_FILE_BYTES_MAX;
 use crate::{CollectError, Collector, Host, OpenError, Registration, Settings};
 
-/// Reading one file takes milliseconds; longer than this its filesystem hangs.
-const DEADLINE: Duration = Duration::from_secs(10);
+/// Reading one file takes milliseconds, and evidence is read when it is new; longer than this a filesystem hangs.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Records without evidence that `status` lists; `coverage` lists what follows from them.
+const DETAILS_MAX: usize = 5;
 
 /// The documented inventory as a source.
 pub const REGISTRATION: Registration = Registration {
@@ -74,14 +82,20 @@ impl Settings for Config {
 
     fn open(&self, _: &Host) -> Result<Box<dyn Collector>, OpenError> {
         let (path, format) = self.baseline.clone();
-        let opened = BaselineCollector {
+        let mut opened = BaselineCollector {
             path,
             format,
+            digests: Digests::default(),
+            details: Vec::new(),
             told: None,
         };
         // A broken inventory is found by `check` and not an hour later.
         opened.read()?;
         Ok(Box::new(opened))
+    }
+
+    fn inventory(&self) -> Option<&Path> {
+        Some(&self.baseline.0)
     }
 
     fn interval(&self) -> Duration {
@@ -96,17 +110,72 @@ impl Settings for Config {
 struct BaselineCollector {
     path: PathBuf,
     format: Format,
+    digests: Digests,
+    details: Vec<String>,
     told: Option<Baseline>,
 }
 
 impl BaselineCollector {
-    fn read(&self) -> Result<Baseline, CollectError> {
-        let text = read_text(&self.path)?;
-        parse::parse(self.format, &text).map_err(|wrong| CollectError::Malformed {
+    fn read(&mut self) -> Result<Baseline, CollectError> {
+        let refused = |wrong: Wrong| CollectError::Malformed {
             what: format!("{}:{}", self.path.display(), wrong.line),
             found: wrong.message,
-        })
+        };
+        let bytes = read(&self.path)?;
+        let inventory = parse::parse(self.format, &bytes).map_err(refused)?;
+        let (mut baseline, records) = (inventory.baseline, inventory.records);
+        let mut unreadable = Vec::new();
+        for ((kind, row), record) in &records {
+            let rows = match kind {
+                Kind::Instance => &mut baseline.instances,
+                Kind::ModelEndpoint => &mut baseline.model_endpoints,
+                Kind::Storage => &mut baseline.storage,
+            };
+            let Some(documented) = rows.get_mut(*row) else {
+                continue;
+            };
+            let decommissioned = self.digests.of(record, &self.path);
+            if let Evidence::Unreadable(why) = &decommissioned.digest {
+                unreadable.push(format!(
+                    "{}: its decommission does not count: {why}",
+                    documented.label()
+                ));
+            }
+            documented.decommissioned = Some(decommissioned);
+        }
+        self.digests.keep_only(records.values(), &self.path);
+        self.details = vec![format!(
+            "{}: {} instances, {} storage units, {} model endpoints; {} of them decommissioned",
+            self.path.display(),
+            baseline.instances.len(),
+            baseline.storage.len(),
+            baseline.model_endpoints.len(),
+            records.len()
+        )];
+        let more = unreadable.len().saturating_sub(DETAILS_MAX);
+        unreadable.truncate(DETAILS_MAX);
+        self.details.append(&mut unreadable);
+        if more > 0 {
+            self.details.push(format!("and {more} more"));
+        }
+        Ok(baseline)
     }
+}
+
+/// The bytes of an inventory; what they mean is for the parser, which knows lines.
+fn read(path: &Path) -> Result<Vec<u8>, CollectError> {
+    let refused = |error| CollectError::from_io(path, error);
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(SMALL_FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .map_err(refused)?;
+    if bytes.len() as u64 > SMALL_FILE_BYTES_MAX {
+        return Err(CollectError::malformed(
+            path,
+            "it is longer than 4 MiB: leave columns out that are not read, or give each site its own inventory",
+        ));
+    }
+    Ok(bytes)
 }
 
 #[async_trait]
@@ -118,5 +187,9 @@ impl Collector for BaselineCollector {
             self.told = Some(baseline);
         }
         Ok(())
+    }
+
+    fn details(&self) -> Vec<String> {
+        self.details.clone()
     }
 }

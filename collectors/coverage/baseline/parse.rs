@@ -1,9 +1,9 @@
-//! The two forms of an inventory. Pure: text in, an inventory or the line that is wrong out.
+//! The two forms of an inventory. Pure: bytes in, an inventory or the line that is wrong out.
 
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
-use cms_spec::coverage::{Baseline, Documented};
+use cms_spec::coverage::{Baseline, Documented, Kind};
 use cms_spec::ids::SUBJECT_BYTES_MAX;
 use jiff::civil::Date;
 use serde::Deserialize;
@@ -14,6 +14,13 @@ const ROWS_MAX: usize = 50_000;
 
 /// The line that gives a CSV inventory its date.
 const DATE_KEY: &str = "# submission_date:";
+
+/// The columns that every CSV inventory has.
+const COLUMNS: [&str; 3] = ["kind", "id", "name"];
+
+/// The columns of things that were taken out of service.
+const DATE_COLUMN: &str = "decommissioned";
+const EVIDENCE_COLUMN: &str = "evidence";
 
 /// How an inventory is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +38,7 @@ pub(super) struct Wrong {
 }
 
 impl Wrong {
-    fn new(line: u64, message: impl Into<String>) -> Self {
+    pub(super) fn new(line: u64, message: impl Into<String>) -> Self {
         Self {
             line,
             message: message.into(),
@@ -51,8 +58,25 @@ impl Format {
     }
 }
 
+/// What an inventory says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Inventory {
+    /// Without decommissions: their evidence has not been looked at.
+    pub(super) baseline: Baseline,
+    /// What was taken out of service, by kind and row.
+    pub(super) records: BTreeMap<(Kind, usize), Record>,
+}
+
+/// That a thing was taken out of service, and the file that shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) date: Date,
+    pub(super) evidence: PathBuf,
+}
+
 /// Reads an inventory.
-pub(super) fn parse(format: Format, text: &str) -> Result<Baseline, Wrong> {
+pub(super) fn parse(format: Format, bytes: &[u8]) -> Result<Inventory, Wrong> {
+    let text = text_of(bytes)?;
     // Spreadsheets put a byte order mark in front.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match format {
@@ -61,20 +85,43 @@ pub(super) fn parse(format: Format, text: &str) -> Result<Baseline, Wrong> {
     }
 }
 
+/// The text of a file, or the line that is none.
+fn text_of(bytes: &[u8]) -> Result<&str, Wrong> {
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        return Err(Wrong::new(
+            1,
+            "it is UTF-16 and not UTF-8: save it as \"CSV UTF-8\"",
+        ));
+    }
+    std::str::from_utf8(bytes).map_err(|error| {
+        let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
+        let line = before.iter().filter(|byte| **byte == b'\n').count();
+        Wrong::new(
+            count(line).saturating_add(1),
+            "this line is not UTF-8: save the file as UTF-8 (in a spreadsheet: \"CSV UTF-8\")",
+        )
+    })
+}
+
+fn count(items: usize) -> u64 {
+    u64::try_from(items).unwrap_or(u64::MAX)
+}
+
 /// Gathers rows and refuses what cannot be in an inventory.
-struct Inventory {
-    baseline: Baseline,
+struct Rows {
+    inventory: Inventory,
     seen: BTreeSet<(Kind, String)>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    Instance,
-    ModelEndpoint,
-    Storage,
+/// One row as it is written.
+struct Written<'a> {
+    id: &'a str,
+    name: &'a str,
+    decommissioned: Option<Result<Date, String>>,
+    evidence: &'a str,
 }
 
-impl Inventory {
+impl Rows {
     fn new(submission_date: Date) -> Self {
         let baseline = Baseline {
             submission_date,
@@ -83,43 +130,85 @@ impl Inventory {
             model_endpoints: Vec::new(),
         };
         Self {
-            baseline,
+            inventory: Inventory {
+                baseline,
+                records: BTreeMap::new(),
+            },
             seen: BTreeSet::new(),
         }
     }
 
     /// Takes a row, or says what is wrong with it.
-    fn add(&mut self, kind: Kind, id: &str, name: &str) -> Result<(), String> {
-        let id = usable("id", id)?;
-        let name = if name.trim().is_empty() {
+    fn add(&mut self, kind: Kind, written: &Written<'_>) -> Result<(), String> {
+        let id = usable("id", written.id)?;
+        let name = if written.name.trim().is_empty() {
             id
         } else {
-            usable("name", name)?
+            usable("name", written.name)?
         };
+        let record = written.record()?;
         if self.seen.len() >= ROWS_MAX {
-            return Err(format!("an inventory has at most {ROWS_MAX} rows"));
+            return Err(format!(
+                "an inventory has at most {ROWS_MAX} rows: give each site its own agent and inventory"
+            ));
         }
         if !self.seen.insert((kind, id.to_owned())) {
             return Err(format!("{id:?} is in the inventory already"));
         }
         let rows = match kind {
-            Kind::Instance => &mut self.baseline.instances,
-            Kind::ModelEndpoint => &mut self.baseline.model_endpoints,
-            Kind::Storage => &mut self.baseline.storage,
+            Kind::Instance => &mut self.inventory.baseline.instances,
+            Kind::ModelEndpoint => &mut self.inventory.baseline.model_endpoints,
+            Kind::Storage => &mut self.inventory.baseline.storage,
         };
+        if let Some(record) = record {
+            self.inventory.records.insert((kind, rows.len()), record);
+        }
         rows.push(Documented {
             id: id.to_owned(),
             name: name.to_owned(),
+            decommissioned: None,
         });
         Ok(())
     }
 
-    fn finish(self, line: u64) -> Result<Baseline, Wrong> {
+    fn finish(self, line: u64) -> Result<Inventory, Wrong> {
         if self.seen.is_empty() {
             return Err(Wrong::new(line, "the inventory is empty"));
         }
-        Ok(self.baseline)
+        Ok(self.inventory)
     }
+}
+
+impl Written<'_> {
+    /// A decommission is a date and what shows it, or neither.
+    fn record(&self) -> Result<Option<Record>, String> {
+        match (&self.decommissioned, self.evidence.trim()) {
+            (None, "") => Ok(None),
+            (None, _) => Err(format!(
+                "there is {EVIDENCE_COLUMN} and no date: write since when it is gone into {DATE_COLUMN}"
+            )),
+            (Some(_), "") => Err(format!(
+                "a decommission needs the file that shows it: name it in {EVIDENCE_COLUMN}"
+            )),
+            (Some(date), evidence) => {
+                let evidence = PathBuf::from(usable(EVIDENCE_COLUMN, evidence)?);
+                if evidence.file_name().is_none() {
+                    return Err(format!(
+                        "{EVIDENCE_COLUMN} {:?} names no file",
+                        self.evidence
+                    ));
+                }
+                let date = date.clone()?;
+                Ok(Some(Record { date, evidence }))
+            }
+        }
+    }
+}
+
+/// A date as people and spreadsheets write it; `01/02/2026` is a different day in different countries.
+fn date(text: &str) -> Result<Date, String> {
+    text.parse()
+        .map_err(|_| format!("{text:?} is not a date such as 2026-01-01"))
 }
 
 fn usable<'a>(what: &str, text: &'a str) -> Result<&'a str, String> {
@@ -135,55 +224,119 @@ fn usable<'a>(what: &str, text: &'a str) -> Result<&'a str, String> {
     Ok(text)
 }
 
-fn parse_csv(text: &str) -> Result<Baseline, Wrong> {
-    let mut inventory = Inventory::new(csv_date(text)?);
+fn parse_csv(text: &str) -> Result<Inventory, Wrong> {
+    let mut rows = Rows::new(csv_date(text)?);
+    // A spreadsheet that quotes every field makes a row of the comment; places in the text stay as they are.
+    let text = &text.replacen(&format!("\"{DATE_KEY}"), &format!("#{DATE_KEY}"), 1);
     let mut reader = csv::ReaderBuilder::new()
         .comment(Some(b'#'))
+        .delimiter(delimiter(text))
         .trim(csv::Trim::All)
         .flexible(true)
         .from_reader(text.as_bytes());
     let headers = reader.headers().map_err(|e| csv_error(&e))?.clone();
     let header_line = headers.position().map_or(1, |p| line_at(text, p));
-    let column = |name: &str| {
-        headers
-            .iter()
-            .position(|h| h.eq_ignore_ascii_case(name))
-            .ok_or_else(|| {
-                let hint = if headers.iter().any(|h| h.contains(';')) {
-                    "; separate columns with commas and not with semicolons"
-                } else {
-                    ""
-                };
-                Wrong::new(
-                    header_line,
-                    format!("there is no column {name:?}: the header is kind,id,name{hint}"),
-                )
-            })
-    };
-    let (kind_at, id_at, name_at) = (column("kind")?, column("id")?, column("name")?);
+    let columns = Columns::of(&headers).map_err(|message| Wrong::new(header_line, message))?;
     for record in reader.records() {
         let record = record.map_err(|e| csv_error(&e))?;
-        let field = |at: usize| record.get(at).unwrap_or_default();
         if record.iter().all(str::is_empty) {
             continue;
         }
-        let added = csv_kind(field(kind_at))
-            .and_then(|kind| inventory.add(kind, field(id_at), field(name_at)));
+        let added = columns.row(&record, headers.len(), &mut rows);
         let line = || record.position().map_or(1, |p| line_at(text, p));
         added.map_err(|message| Wrong::new(line(), message))?;
     }
-    inventory.finish(header_line)
+    rows.finish(header_line)
+}
+
+/// Where the columns that we know stand.
+struct Columns {
+    known: [usize; COLUMNS.len()],
+    decommissioned: Option<usize>,
+    evidence: Option<usize>,
+}
+
+impl Columns {
+    fn of(headers: &csv::StringRecord) -> Result<Self, String> {
+        let find = |name: &str| {
+            let mut places = headers
+                .iter()
+                .enumerate()
+                .filter(|(_, h)| h.eq_ignore_ascii_case(name));
+            let found = places.next().map(|(at, _)| at);
+            match places.next() {
+                Some(_) => Err(format!("there are two columns {name:?}")),
+                None => Ok(found),
+            }
+        };
+        let needed = |name: &str| {
+            find(name)?.ok_or_else(|| {
+                format!(
+                    "there is no column {name:?}: the header is {}",
+                    COLUMNS.join(",")
+                )
+            })
+        };
+        for header in headers {
+            let word = header.to_ascii_lowercase();
+            // A slip in one of these would leave a record out without a word.
+            for (name, beginning) in [(DATE_COLUMN, "decom"), (EVIDENCE_COLUMN, "evid")] {
+                if word.starts_with(beginning) && word != name {
+                    return Err(format!(
+                        "the column {header:?} is not known: is it {name:?}?"
+                    ));
+                }
+            }
+        }
+        let [kind, id, name] = COLUMNS;
+        Ok(Self {
+            known: [needed(kind)?, needed(id)?, needed(name)?],
+            decommissioned: find(DATE_COLUMN)?,
+            evidence: find(EVIDENCE_COLUMN)?,
+        })
+    }
+
+    fn row(
+        &self,
+        record: &csv::StringRecord,
+        columns: usize,
+        rows: &mut Rows,
+    ) -> Result<(), String> {
+        if record.iter().skip(columns).any(|field| !field.is_empty()) {
+            return Err(format!(
+                "it has more fields than the header has columns ({columns}): put a text with a comma in it into \
+                 double quotes"
+            ));
+        }
+        let field = |at: usize| record.get(at).unwrap_or_default();
+        let optional = |at: Option<usize>| at.map_or("", field);
+        let [kind, id, name] = self.known.map(field);
+        let since = optional(self.decommissioned);
+        let written = Written {
+            id,
+            name,
+            decommissioned: (!since.is_empty()).then(|| date(since)),
+            evidence: optional(self.evidence),
+        };
+        rows.add(csv_kind(kind)?, &written)
+    }
+}
+
+/// What separates the columns of the header: spreadsheets of half the world write semicolons.
+fn delimiter(text: &str) -> u8 {
+    let is_header = |line: &&str| !line.trim().is_empty() && !line.starts_with('#');
+    let header = text.lines().find(is_header).unwrap_or_default();
+    [b',', b';', b'\t']
+        .into_iter()
+        .find(|separator| header.contains(char::from(*separator)))
+        .unwrap_or(b',')
 }
 
 fn csv_kind(word: &str) -> Result<Kind, String> {
-    match word {
-        "instance" => Ok(Kind::Instance),
-        "model_endpoint" => Ok(Kind::ModelEndpoint),
-        "storage" => Ok(Kind::Storage),
-        _ => Err(format!(
-            "{word:?} is not a kind: it is instance, storage or model_endpoint"
-        )),
-    }
+    Kind::ALL
+        .into_iter()
+        .find(|kind| kind.word() == word)
+        .ok_or_else(|| format!("{word:?} is not a kind: it is instance, storage or model_endpoint"))
 }
 
 /// Finds `# submission_date: 2026-01-01`, also as a spreadsheet writes it back: quoted or with
@@ -192,15 +345,10 @@ fn csv_date(text: &str) -> Result<Date, Wrong> {
     for (at, line) in text.lines().enumerate() {
         let line_number = u64::try_from(at).unwrap_or(u64::MAX).saturating_add(1);
         let line = line
-            .trim_end_matches([',', ' ', '\t', '\r'])
+            .trim_end_matches([',', ';', ' ', '\t', '\r'])
             .trim_matches('"');
         if let Some(date) = line.strip_prefix(DATE_KEY) {
-            return date.trim().parse().map_err(|_| {
-                Wrong::new(
-                    line_number,
-                    format!("{:?} is not a date such as 2026-01-01", date.trim()),
-                )
-            });
+            return self::date(date.trim()).map_err(|message| Wrong::new(line_number, message));
         }
         if !line.starts_with('#') && !line.is_empty() {
             break;
@@ -245,9 +393,12 @@ struct Row {
     id: String,
     #[serde(default)]
     name: String,
+    decommissioned: Option<toml::value::Datetime>,
+    #[serde(default)]
+    evidence: String,
 }
 
-fn parse_toml(text: &str) -> Result<Baseline, Wrong> {
+fn parse_toml(text: &str) -> Result<Inventory, Wrong> {
     let line_of = |at: usize| {
         let before = text.get(..at).unwrap_or_default();
         u64::try_from(before.matches('\n').count())
@@ -258,74 +409,37 @@ fn parse_toml(text: &str) -> Result<Baseline, Wrong> {
         .map_err(|e| Wrong::new(e.span().map_or(1, |s| line_of(s.start)), e.message()))?;
     let date = document.submission_date;
     let date_line = line_of(date.span().start);
-    let date: Date = date.into_inner().to_string().parse().map_err(|_| {
+    let date = date.into_inner().to_string().parse().map_err(|_| {
         Wrong::new(
             date_line,
             "submission_date is not a date such as 2026-01-01",
         )
     })?;
-    let mut inventory = Inventory::new(date);
+    let mut rows = Rows::new(date);
     let kinds = [
         (Kind::Instance, document.instance),
         (Kind::Storage, document.storage),
         (Kind::ModelEndpoint, document.model_endpoint),
     ];
-    for (kind, rows) in kinds {
-        for row in rows {
-            let start = row.span().start;
-            let row = row.into_inner();
-            let added = inventory.add(kind, &row.id, &row.name);
+    for (kind, tables) in kinds {
+        for table in tables {
+            let start = table.span().start;
+            let row = table.into_inner();
+            let written = Written {
+                id: &row.id,
+                name: &row.name,
+                decommissioned: row
+                    .decommissioned
+                    .map(|since| self::date(&since.to_string())),
+                evidence: &row.evidence,
+            };
+            let added = rows.add(kind, &written);
             added.map_err(|message| Wrong::new(line_of(start), message))?;
         }
     }
-    inventory.finish(1)
+    rows.finish(1)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const DATE: &str = "# submission_date: 2026-01-01\n";
-
-    fn csv(rows: &str) -> Result<Baseline, Wrong> {
-        parse(Format::Csv, &format!("{DATE}{rows}"))
-    }
-
-    #[test]
-    fn lines_are_those_of_an_editor() {
-        let wrong = csv("kind,id,name\n\n# a remark\ninstance,i,x\n\n\nbucket,b,y\n").unwrap_err();
-        assert_eq!(wrong.line, 8);
-        let wrong = csv("# a remark\nkind,id\ninstance,i\n").unwrap_err();
-        assert_eq!((wrong.line, wrong.message.contains("\"name\"")), (3, true));
-    }
-
-    #[test]
-    fn the_same_id_may_name_things_of_two_kinds() {
-        let baseline = csv("kind,id,name\ninstance,a,x\nstorage,a,y\n").unwrap();
-        assert_eq!((baseline.instances.len(), baseline.storage.len()), (1, 1));
-    }
-
-    #[test]
-    fn nothing_documented_is_refused() {
-        assert!(csv("kind,id,name\n").unwrap_err().message.contains("empty"));
-        assert!(parse(Format::Toml, "submission_date = 2026-01-01\n").is_err());
-    }
-
-    #[test]
-    fn rows_are_bounded() {
-        let rows: String = (0..=ROWS_MAX)
-            .map(|i| format!("instance,{i},x\n"))
-            .collect();
-        let wrong = csv(&format!("kind,id,name\n{rows}")).unwrap_err();
-        assert!(wrong.message.contains("at most"));
-    }
-
-    proptest! {
-        #[test]
-        fn no_text_makes_it_panic(text in "[a-z#,;:\"\n\r =\\[\\]0-9-]{0,200}") {
-            parse(Format::Csv, &format!("{DATE}{text}")).ok();
-            parse(Format::Toml, &text).ok();
-        }
-    }
-}
+#[path = "tests.rs"]
+mod tests;

@@ -20,7 +20,7 @@ use super::*;
 mod sessions;
 
 /// Reads the head and the body of one request.
-fn request_of(stream: &mut impl Read) -> String {
+pub(super) fn request_of(stream: &mut impl Read) -> String {
     let mut bytes = Vec::new();
     let mut piece = [0; 4096];
     loop {
@@ -43,7 +43,7 @@ fn request_of(stream: &mut impl Read) -> String {
 }
 
 /// Answers every connection with `talk`, until the test ends.
-fn server(talk: impl Fn(String, &mut TcpStream) + Send + Sync + 'static) -> SocketAddr {
+pub(super) fn server(talk: impl Fn(String, &mut TcpStream) + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let talk = Arc::new(talk);
