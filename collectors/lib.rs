@@ -60,6 +60,11 @@ pub trait Collector: Send {
         None
     }
 
+    /// The values that a person can compare with the display of a meter, as of the last tick.
+    fn shown(&self) -> Vec<Shown> {
+        Vec::new()
+    }
+
     /// What the source wants back after a restart; nothing when it has nothing to go on from. It is kept
     /// from time to time, so that it may be older than the last tick.
     fn checkpoint(&self) -> Option<String> {
@@ -69,6 +74,19 @@ pub trait Collector: Send {
     /// Takes back what the source said before a restart, before its first tick. What makes no sense is
     /// ignored.
     fn resume(&mut self, _checkpoint: &str) {}
+}
+
+/// One value that a device shows, too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// What the configuration calls it.
+    pub name: String,
+    /// Where it is read.
+    pub place: String,
+    /// What it counts in.
+    pub unit: String,
+    /// The value, or why there is none.
+    pub value: Result<cms_spec::decimal::Decimal, String>,
 }
 
 /// The checked configuration of one source; it can be opened again after a failure.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use cms_attest::checkpoint::CosignerKey;
 use cms_attest::leaf::LeafKind;
 use cms_attest::succession::Announced;
+use cms_spec::units::Fixed;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -36,6 +37,9 @@ const WITHIN: Duration = Duration::from_secs(5);
 /// The pause after a connection could not be taken.
 const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
+/// Hex digits by which the ledger names a point.
+pub const POINT_DIGITS: usize = 16;
+
 /// The name under which `status` shows rotations.
 const PART: &str = "keys";
 
@@ -49,6 +53,13 @@ pub enum Ask {
     Rotate {
         /// What the keys are for.
         purposes: Vec<Purpose>,
+    },
+    /// Note that a person has compared a point with the display of its device.
+    Commissioned {
+        /// The beginning of the digest of its name and place.
+        point: String,
+        /// How far it was off, in hundredths of a percent.
+        off_basis_points: u32,
     },
     /// Pin this key for receipts.
     TrustDashboard {
@@ -167,6 +178,10 @@ impl Desk {
             Ask::Keys => Ok(()),
             Ask::Rotate { purposes } => self.rotate(&purposes).await,
             Ask::TrustDashboard { key } => self.trust(&key).await,
+            Ask::Commissioned {
+                point,
+                off_basis_points,
+            } => self.commissioned(&point, off_basis_points).await,
         };
         match done {
             Ok(()) => Answer::Keys(self.keys().await),
@@ -200,6 +215,20 @@ impl Desk {
         let draft = LeafDraft::event(LeafKind::KeyRotate, &note);
         self.events
             .write_with(draft, values)
+            .await
+            .map_err(|error| error_chain(&error))
+    }
+
+    /// The leaf names the point by a digest: the ledger holds nothing that a person named.
+    async fn commissioned(&self, point: &str, off_basis_points: u32) -> Result<(), String> {
+        let is_digest = point.len() == POINT_DIGITS && point.bytes().all(|b| b.is_ascii_hexdigit());
+        if !is_digest {
+            return Err("this is not the digest of a point".to_owned());
+        }
+        let off = Fixed::<2>::from_raw(i64::from(off_basis_points));
+        let note = format!("commissioned: point #{point} is {off} % off the display");
+        self.events
+            .write(LeafKind::Config, &note)
             .await
             .map_err(|error| error_chain(&error))
     }

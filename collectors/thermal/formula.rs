@@ -17,7 +17,7 @@ const DEPTH_MAX: usize = 32;
 
 /// A formula, parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Formula {
+pub struct Formula {
     text: String,
     root: Node,
 }
@@ -42,7 +42,7 @@ enum Operator {
 
 /// Why a text is no formula.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum FormulaError {
+pub enum FormulaError {
     /// Something else stands where something must.
     #[error("the formula makes no sense at {found}: {expected} belongs there")]
     Unexpected {
@@ -61,7 +61,7 @@ pub(crate) enum FormulaError {
 
 /// Why a formula has no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum EvaluationError {
+pub enum EvaluationError {
     /// A point that it names has none.
     #[error("{0} has no value")]
     Missing(String),
@@ -78,7 +78,7 @@ impl Formula {
     ///
     /// # Errors
     /// When it is none.
-    pub(crate) fn parse(text: &str) -> Result<Self, FormulaError> {
+    pub fn parse(text: &str) -> Result<Self, FormulaError> {
         if text.len() > BYTES_MAX {
             return Err(FormulaError::TooLarge);
         }
@@ -102,7 +102,8 @@ impl Formula {
     }
 
     /// The points that it names.
-    pub(crate) fn points(&self) -> BTreeSet<&str> {
+    #[must_use]
+    pub fn points(&self) -> BTreeSet<&str> {
         let mut names = BTreeSet::new();
         self.root.points(&mut names);
         names
@@ -112,10 +113,7 @@ impl Formula {
     ///
     /// # Errors
     /// When a point has none, or there is no result.
-    pub(crate) fn value(
-        &self,
-        of: &dyn Fn(&str) -> Option<Decimal>,
-    ) -> Result<Decimal, EvaluationError> {
+    pub fn value(&self, of: &dyn Fn(&str) -> Option<Decimal>) -> Result<Decimal, EvaluationError> {
         self.root.value(of)
     }
 }

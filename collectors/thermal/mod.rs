@@ -27,8 +27,8 @@
 //!    for each decoder.
 
 mod device;
-mod formula;
-mod http;
+pub mod formula;
+pub mod http;
 mod protocols;
 mod round;
 mod rules;

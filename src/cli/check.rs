@@ -2,15 +2,18 @@
 //! dashboard.
 //!
 //! Owns: the order of the checks and how they are told. Promises: every check runs, whatever another one found;
-//! nothing is written, sent or changed, except that the dashboard is asked for a challenge. Refuses: repairing.
+//! nothing is written, sent or changed, except that the dashboard is asked for a challenge and that the running agent
+//! notes a point that was compared (`--point`). Refuses: repairing.
 
 mod machine;
 mod online;
+mod point;
 mod sources;
 
 use std::path::Path;
 
 use clap::Args;
+use cms_spec::decimal::Decimal;
 use serde::Serialize;
 
 use super::progress::Progress;
@@ -31,6 +34,28 @@ pub(super) struct Check {
     /// Print one JSON object instead of text.
     #[arg(long)]
     json: bool,
+
+    /// Read this point only, such as 'rack-07 supply', and compare it with what its device shows.
+    #[arg(long, value_name = "NAME", requires = "expect")]
+    point: Option<String>,
+
+    /// What the display of the device says, in the point's unit.
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        requires = "point",
+        allow_negative_numbers = true
+    )]
+    expect: Option<Decimal>,
+
+    /// How far the two may be apart, in percent of what is expected.
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        default_value = "0.5",
+        requires = "point"
+    )]
+    within: Decimal,
 }
 
 /// How a check went. The order is from good to bad.
@@ -99,6 +124,15 @@ impl Check {
     async fn look(self, config: &Config) -> Result<ExitStatus, CliError> {
         let clock = Clock::system();
         let mut report = Report::new(self.json);
+        if let (Some(name), Some(expected)) = (&self.point, self.expect) {
+            let wanted = point::Wanted {
+                name,
+                expected,
+                within_percent: self.within,
+            };
+            report.push(point::compare(config, &clock, &wanted).await);
+            return report.end(config);
+        }
         if !self.json {
             print(&format!("{}\n", config.resolved));
         }

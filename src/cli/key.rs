@@ -211,7 +211,7 @@ fn ask(config: &Config, ask: &Ask) -> Result<Keys, CliError> {
     }
 }
 
-fn exchange(socket: &Path, ask: &Ask) -> std::io::Result<Answer> {
+pub(super) fn exchange(socket: &Path, ask: &Ask) -> std::io::Result<Answer> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(ANSWER_WITHIN))?;
     let mut line = serde_json::to_vec(ask)?;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use cms_collectors::compute::prometheus::probe::{Suggestion, look};
+use cms_collectors::thermal::http::probe as http;
 use cms_collectors::web::{Address, Login, SecretPlace, Site, Tls, TlsVersion, Web};
 
 use super::progress::Progress;
@@ -32,6 +33,22 @@ enum Kind {
     Prometheus(Box<Prometheus>),
     /// A power strip, a sensor or whatever else answers over SNMP: its outlets, sensors and values.
     Snmp(snmp::Device),
+
+    /// A web server with numbers in JSON or in plain text: a building management system, a meter.
+    Http(Http),
+}
+
+#[derive(Debug, Args)]
+struct Http {
+    /// For example https://bms.example/api/points.
+    url: Address,
+
+    /// What comes after the address, with its slash: for a query, such as '/points?site=1'.
+    #[arg(long, default_value = "")]
+    path: String,
+
+    #[command(flatten)]
+    access: Access,
 }
 
 #[derive(Debug, Args)]
@@ -87,6 +104,10 @@ impl Probe {
                 let looked = device.look()?;
                 (looked.found, looked.tables)
             }
+            Kind::Http(http) => {
+                let looked = http.look()?;
+                (looked.found, looked.table)
+            }
         };
         for line in &found {
             print(&format!("# {line}\n"));
@@ -114,6 +135,25 @@ impl Prometheus {
                 chain: crate::status::error_chain(&error),
                 hint: None,
             })
+    }
+}
+
+impl Http {
+    fn look(self) -> Result<http::Suggestion, CliError> {
+        let asked = self.url.to_string();
+        let site = self.access.site(self.url)?;
+        let web: Arc<dyn Web> = Arc::new(Outbound);
+        let now = Clock::system().now();
+        let looking = async {
+            let asking = http::look(web.as_ref(), &site, &self.path, now);
+            Progress::during(&format!("asking {asked}"), asking).await
+        };
+        let found = run::runtime()?.block_on(looking);
+        found.map_err(|error| CliError::Failed {
+            status: ExitStatus::Problem,
+            chain: crate::status::error_chain(&error),
+            hint: None,
+        })
     }
 }
 

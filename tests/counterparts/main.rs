@@ -23,3 +23,4 @@ mod read_over_snmp;
 #[allow(dead_code, reason = "the stories take the rest of it")]
 #[path = "../stories/site.rs"]
 mod site;
+mod thermal_over_rest;

@@ -4,7 +4,8 @@
 //! of one path; bounded time and size; a value as old as the server says it is. Refuses: guessing a number where something
 //! else stands.
 
-mod select;
+pub mod probe;
+pub mod select;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

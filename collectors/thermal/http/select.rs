@@ -17,7 +17,7 @@ const STEPS_MAX: usize = 32;
 
 /// Names one value of a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Select {
+pub struct Select {
     text: String,
     steps: Vec<Step>,
 }
@@ -34,7 +34,7 @@ enum Step {
 
 /// Why a text selects nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum SelectError {
+pub enum SelectError {
     /// It is neither of the two.
     #[error("a place in JSON is written as \"/data/0/value\" or \"$.data[0].value\"")]
     Neither,
@@ -54,7 +54,7 @@ impl Select {
     ///
     /// # Errors
     /// When it is none.
-    pub(super) fn parse(text: &str) -> Result<Self, SelectError> {
+    pub fn parse(text: &str) -> Result<Self, SelectError> {
         if text.len() > BYTES_MAX {
             return Err(SelectError::TooLong);
         }
@@ -80,7 +80,7 @@ impl Select {
     ///
     /// # Errors
     /// In words: which step found nothing, and what there is instead.
-    pub(super) fn find<'v>(&self, document: &'v Value) -> Result<&'v Value, String> {
+    pub fn find<'v>(&self, document: &'v Value) -> Result<&'v Value, String> {
         let mut here = document;
         for step in &self.steps {
             here = step

@@ -19,7 +19,7 @@ use crate::thermal::device::PointError;
 use crate::thermal::protocols::{Means, plan};
 use crate::thermal::round::Rounds;
 use crate::thermal::rules::{Judge, Value};
-use crate::{CollectError, Collector, Host};
+use crate::{CollectError, Collector, Host, Shown};
 
 use figures::Figures;
 use points::Point;
@@ -46,6 +46,7 @@ struct Thermal {
     figures: Vec<Figures>,
     waiting: usize,
     details: Vec<String>,
+    shown: Vec<Shown>,
     trouble: Option<String>,
 }
 
@@ -75,6 +76,7 @@ impl Thermal {
             rounds: None,
             waiting: 0,
             details: Vec::new(),
+            shown: Vec::new(),
             trouble: None,
         }
     }
@@ -162,6 +164,20 @@ impl Thermal {
                 }
             });
         self.details = lines.collect();
+        let points = self.config.points.all.iter().zip(values);
+        self.shown = points
+            .map(|(point, value)| Shown {
+                name: point.name.clone(),
+                place: point.means.label(),
+                unit: value
+                    .as_ref()
+                    .map_or_else(|_| String::new(), |v| v.unit.to_string()),
+                value: value
+                    .as_ref()
+                    .map(|v| v.number)
+                    .map_err(ToString::to_string),
+            })
+            .collect();
     }
 }
 
@@ -236,6 +252,10 @@ impl Collector for Thermal {
 
     fn trouble(&self) -> Option<String> {
         self.trouble.clone()
+    }
+
+    fn shown(&self) -> Vec<Shown> {
+        self.shown.clone()
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod documents;
 mod ledger;
+mod points;
 mod requests;
 mod sources;
 
@@ -13,7 +14,7 @@ mod sources;
 pub(crate) type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus and of its program.
-pub(crate) const TARGETS: [(&str, Target); 32] = [
+pub(crate) const TARGETS: [(&str, Target); 35] = [
     ("add_checkpoint", ledger::add_checkpoint),
     ("answers", documents::answers),
     ("baseline_csv", sources::baseline_csv),
@@ -28,9 +29,11 @@ pub(crate) const TARGETS: [(&str, Target); 32] = [
     ("content_digest", requests::content_digest),
     ("cosignature", ledger::cosignature),
     ("dashboard_config", sources::dashboard_config),
+    ("decimal", points::decimal),
     ("enrolment", requests::enrolment),
     ("envelope", documents::envelope),
     ("exposition", sources::exposition),
+    ("formula", points::formula),
     ("headers", requests::headers),
     ("idempotency_key", requests::idempotency_key),
     ("jwk", documents::jwk),
@@ -43,6 +46,7 @@ pub(crate) const TARGETS: [(&str, Target); 32] = [
     ("policy", ledger::policy),
     ("rotation", requests::rotation),
     ("sealed", sources::sealed),
+    ("select", points::select),
     ("signature_headers", requests::signature_headers),
     ("statements", documents::statements),
     ("succession", ledger::succession),

@@ -1,0 +1,49 @@
+//! Points of thermal sources: formulas that people write, places in JSON, documents that servers send.
+
+use cms_collectors::thermal::formula::Formula;
+use cms_collectors::thermal::http::select::Select;
+use cms_spec::decimal::Decimal;
+use serde_json::Value;
+
+use super::text;
+
+/// What is a formula has the same text when it is read again, and a value or a reason for any points.
+pub(crate) fn formula(bytes: &[u8]) {
+    let Some(Ok(formula)) = text(bytes).map(Formula::parse) else {
+        return;
+    };
+    assert_eq!(Formula::parse(&formula.to_string()), Ok(formula.clone()));
+    for number in [0, 1, -7, i64::MAX] {
+        let _value = formula.value(&|_| Some(Decimal::whole(number)));
+    }
+    let missing = formula.value(&|_| None);
+    assert!(missing.is_err(), "a formula without its points has a value");
+}
+
+/// The first line is a place, the rest a document; what is found is a part of it.
+pub(crate) fn select(bytes: &[u8]) {
+    let Some((place, document)) = text(bytes).and_then(|text| text.split_once('\n')) else {
+        return;
+    };
+    let (Ok(select), Ok(document)) = (
+        Select::parse(place),
+        serde_json::from_str::<Value>(document),
+    ) else {
+        return;
+    };
+    if let Ok(found) = select.find(&document) {
+        assert!(document.to_string().contains(&found.to_string()));
+    }
+}
+
+/// A number as a meter says it, in every notation.
+pub(crate) fn decimal(bytes: &[u8]) {
+    let Some(Ok(number)) = text(bytes).map(str::parse::<Decimal>) else {
+        return;
+    };
+    assert_eq!(number.to_string().parse(), Ok(number));
+    let _product = number
+        .checked_mul(number)
+        .and_then(|square| square.checked_div(number));
+    let _rounded = (number.rounded(3), number.to_milli(), number.to_micro());
+}
