@@ -57,6 +57,7 @@ mod tests {
             ("arrows in src/ point down", imports::layers),
             ("collectors do not know each other", imports::collectors),
             ("one place for each sharp tool", imports::places),
+            ("nothing is written to a device", imports::read_only),
         ]);
     }
 

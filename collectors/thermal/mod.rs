@@ -29,6 +29,7 @@
 mod device;
 pub mod formula;
 pub mod http;
+pub mod modbus;
 mod protocols;
 mod round;
 mod rules;

@@ -164,6 +164,7 @@ macro_rules! protocols {
 
 protocols! {
     http = Http: super::http::Http;
+    modbus = Modbus: super::modbus::Modbus;
     #[cfg(test)]
     fake = Fake: super::fake::Fake;
 }

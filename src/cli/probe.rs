@@ -3,6 +3,7 @@
 //! Reads nothing but the source and writes nothing: the suggestion is printed, and a person decides.
 
 mod coverage;
+mod modbus;
 mod snmp;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +30,8 @@ pub(super) struct Probe {
 enum Kind {
     /// What the configured sources report now, as an inventory in CSV to begin with.
     Coverage,
+    /// A meter or gateway that speaks Modbus, over TCP or on a serial line.
+    Modbus(modbus::Modbus),
     /// A server with the query API of Prometheus, or the page of a node_exporter or windows_exporter.
     Prometheus(Box<Prometheus>),
     /// A power strip, a sensor or whatever else answers over SNMP: its outlets, sensors and values.
@@ -96,6 +99,10 @@ impl Probe {
     pub(super) fn run(self, config_path: &Path) -> Result<ExitStatus, CliError> {
         let (found, table) = match self.kind {
             Kind::Coverage => return coverage::print_inventory(config_path),
+            Kind::Modbus(modbus) => {
+                let looked = modbus.look()?;
+                (looked.found, looked.table)
+            }
             Kind::Prometheus(prometheus) => {
                 let Suggestion { found, table } = prometheus.look()?;
                 (found, table)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::sync::watch;
 
 /// Nothing is shown for work that is done sooner.
 const SHOW_AFTER: Duration = Duration::from_secs(2);
@@ -32,12 +33,24 @@ impl Progress {
 
     /// Keeps the line moving until the work is done.
     pub(super) async fn during<T>(what: &str, work: impl Future<Output = T>) -> T {
-        let mut progress = Self::new(what);
+        let (_said, heard) = watch::channel(what.to_owned());
+        Self::told(&heard, work).await
+    }
+
+    /// Keeps the line moving until the work is done, and shows what the work says last.
+    pub(super) async fn told<T>(
+        what: &watch::Receiver<String>,
+        work: impl Future<Output = T>,
+    ) -> T {
+        let mut progress = Self::new(&what.borrow());
         let mut work = std::pin::pin!(work);
         let done = loop {
             tokio::select! {
                 done = &mut work => break done,
-                () = tokio::time::sleep(DRAW_EVERY) => progress.say(what),
+                () = tokio::time::sleep(DRAW_EVERY) => {
+                    let line = what.borrow().clone();
+                    progress.say(&line);
+                }
             }
         };
         progress.finish();

@@ -27,12 +27,44 @@ const PROMETHEUS: &str = "# HELP up Whether it answers.\n# TYPE up gauge\nup{job
 const OPEN_METRICS: &str = "# TYPE c counter\n# UNIT c seconds\nc_total{a=\"b\"} 7 1768564800.123 # {trace=\"x\"} 0.5 1.0\n\
     # TYPE s summary\ns{quantile=\"0.5\"} -0.1\n# EOF\n";
 
+/// A configuration of Telegraf in its three styles.
+const TELEGRAF: &str = include_str!("telegraf.conf");
+
 /// A target, the name of a file in its corpus, and what the file holds.
 type Seed = (&'static str, &'static str, Vec<u8>);
 
 /// Every seed that our own types write.
 pub(crate) fn seeds() -> Vec<Seed> {
-    [requests(), ledger(), documents(), windows()].concat()
+    [requests(), ledger(), documents(), windows(), modbus()].concat()
+}
+
+/// Two whole replies to questions for two registers, a refusal, registers of a meter, places of values.
+fn modbus() -> Vec<Seed> {
+    let registers = [0x45, 0xfd, 0xdc, 0x00];
+    let tcp = [&[0, 2, 1, 2, 0, 0, 0, 0, 0, 7, 1, 3, 4][..], &registers].concat();
+    let rtu = [&[1, 2, 1, 2, 1, 3, 4][..], &registers, &[0x26, 0x0f]].concat();
+    let meter = [
+        &registers[..],
+        &[0x7f, 0xc0, 0, 0, 0x12, 0x34, 0x56, 0x78],
+        b"MC403 ",
+    ]
+    .concat();
+    vec![
+        seed("modbus_reply", "tcp", tcp),
+        seed("modbus_reply", "rtu", rtu),
+        seed(
+            "modbus_reply",
+            "refused",
+            [0, 3, 9, 1, 0, 0, 0, 0, 0, 3, 9, 0x84, 2],
+        ),
+        seed("modbus_registers", "meter", meter),
+        seed(
+            "modbus_plan",
+            "values",
+            [125, 2, 60, 11, 0, 1, 2, 1, 4, 3, 9, 1, 30, 0, 31, 0],
+        ),
+        seed("modbus_telegraf", "styles", TELEGRAF),
+    ]
 }
 
 fn seed(target: &'static str, name: &'static str, content: impl Into<Vec<u8>>) -> Seed {

@@ -2,7 +2,7 @@
 //! one place only.
 
 use super::collectors;
-use super::tree::{Tree, code_without_tests, line_of};
+use super::tree::{Tree, code, code_without_tests, line_of};
 
 /// The modules of the agent, from the top. A module names modules further down, or its neighbours in the row.
 const LAYERS: [&[&str]; 9] = [
@@ -49,7 +49,7 @@ struct Place {
 
 const PACKAGES: &[&str] = &["src/", "spec/", "attest/", "collectors/", "dashboard/"];
 
-const PLACES: [Place; 8] = [
+const PLACES: [Place; 9] = [
     Place {
         word: "rustls",
         within: PACKAGES,
@@ -93,6 +93,12 @@ const PLACES: [Place; 8] = [
         why: "devices are read and never changed",
     },
     Place {
+        word: "tokio_modbus",
+        within: PACKAGES,
+        only: &["collectors/thermal/modbus/link.rs"],
+        why: "one place asks devices, with the four functions that read",
+    },
+    Place {
         word: "Instant",
         within: PACKAGES,
         only: &[
@@ -105,6 +111,41 @@ const PLACES: [Place; 8] = [
         why: "time is an argument",
     },
 ];
+
+/// Names of a field protocol's crate that would change something on a device. None of them is in our code, so that no
+/// configuration, reply or mistake can make the agent write.
+const WRITES: [&str; 14] = [
+    "WriteSingleCoil",
+    "WriteSingleRegister",
+    "WriteMultipleCoils",
+    "WriteMultipleRegisters",
+    "MaskWriteRegister",
+    "ReadWriteMultipleRegisters",
+    "write_single_coil",
+    "write_single_register",
+    "write_multiple_coils",
+    "write_multiple_registers",
+    "masked_write_register",
+    "read_write_multiple_registers",
+    "tokio_modbus::prelude",
+    "Request::Custom",
+];
+
+/// Nothing is written to a device.
+pub(crate) fn read_only(tree: &Tree) -> Vec<String> {
+    let ours = |path: &str| PACKAGES.iter().any(|package| path.starts_with(package));
+    let mut broken = Vec::new();
+    for (path, text) in tree.rust().filter(|(path, _)| ours(path)) {
+        let code = code(text);
+        for word in WRITES {
+            for at in words(&code, word) {
+                let line = line_of(&code, at);
+                broken.push(format!("{path}:{line}: {word} could write to a device"));
+            }
+        }
+    }
+    broken
+}
 
 /// Inside `src/` every arrow points down.
 pub(crate) fn layers(tree: &Tree) -> Vec<String> {
@@ -325,4 +366,23 @@ fn neighbours_and_misplaced_crates_are_found() {
     );
     assert_eq!(places(&tree).len(), 1);
     assert!(places(&tree)[0].starts_with("src/transport/mod.rs:2: must not name rustls"));
+}
+
+#[test]
+fn what_could_write_to_a_device_is_found() {
+    let tree = Tree::of(&[
+        (
+            "collectors/a/mod.rs",
+            "// write_single_coil\nlet request = Request::WriteSingleCoil(1, true);\n",
+        ),
+        ("collectors/b/mod.rs", "use tokio_modbus::prelude::*;\n"),
+        ("tests/c.rs", "write_single_coil();\n"),
+    ]);
+    assert_eq!(
+        read_only(&tree),
+        [
+            "collectors/a/mod.rs:2: WriteSingleCoil could write to a device",
+            "collectors/b/mod.rs:1: tokio_modbus::prelude could write to a device",
+        ]
+    );
 }

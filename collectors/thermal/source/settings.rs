@@ -30,7 +30,9 @@ pub const REGISTRATION: Registration = Registration {
     sample: concat!(
         include_str!("sample.toml"),
         "\n",
-        include_str!("../http/sample.toml")
+        include_str!("../http/sample.toml"),
+        "\n",
+        include_str!("../modbus/sample.toml")
     ),
     parse,
 };

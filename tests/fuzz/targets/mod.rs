@@ -6,6 +6,7 @@
 
 mod documents;
 mod ledger;
+mod modbus;
 mod points;
 mod requests;
 mod sources;
@@ -14,7 +15,7 @@ mod sources;
 pub(crate) type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus and of its program.
-pub(crate) const TARGETS: [(&str, Target); 35] = [
+pub(crate) const TARGETS: [(&str, Target); 39] = [
     ("add_checkpoint", ledger::add_checkpoint),
     ("answers", documents::answers),
     ("baseline_csv", sources::baseline_csv),
@@ -39,6 +40,10 @@ pub(crate) const TARGETS: [(&str, Target); 35] = [
     ("jwk", documents::jwk),
     ("leaf", ledger::leaf),
     ("machine", sources::machine),
+    ("modbus_plan", modbus::plan),
+    ("modbus_registers", modbus::registers),
+    ("modbus_reply", modbus::reply),
+    ("modbus_telegraf", modbus::telegraf),
     ("mounts", sources::mounts),
     ("note", ledger::note),
     ("note_key", ledger::note_key),
