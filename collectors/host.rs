@@ -10,6 +10,7 @@ use cms_spec::Subject;
 
 use crate::CollectError;
 use crate::snmp::{Snmp, Udp};
+use crate::thermal::bacnet::link::Links;
 use crate::web::Web;
 
 /// No file of /proc or /sys that we read is longer; a longer one is refused, not cut.
@@ -32,6 +33,8 @@ pub struct Host {
     pub web: Arc<dyn Web>,
     /// Makes sessions with devices that speak SNMP.
     pub snmp: Arc<dyn Snmp>,
+    /// Sockets that BACnet devices share.
+    pub links: Links,
 }
 
 impl Host {
@@ -46,6 +49,7 @@ impl Host {
             region,
             web,
             snmp: Arc::new(Udp),
+            links: Links::default(),
         }
     }
 

@@ -174,6 +174,7 @@ fn ticks(
         region: "test-1".to_owned(),
         web: std::sync::Arc::new(web::Files::below(root)),
         snmp: std::sync::Arc::new(cms_collectors::snmp::Udp),
+        links: cms_collectors::thermal::bacnet::link::Links::default(),
     };
     let mut at: Timestamp = START.parse()?;
     let mut collector: Option<Box<dyn Collector>> = None;

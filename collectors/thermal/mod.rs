@@ -26,6 +26,7 @@
 //!    with what the configuration refuses; a test against a real counterpart in `tests/counterparts`; a fuzz target
 //!    for each decoder.
 
+pub mod bacnet;
 mod device;
 pub mod formula;
 pub mod http;

@@ -163,6 +163,7 @@ macro_rules! protocols {
 }
 
 protocols! {
+    bacnet = Bacnet: super::bacnet::Bacnet;
     http = Http: super::http::Http;
     modbus = Modbus: super::modbus::Modbus;
     #[cfg(test)]

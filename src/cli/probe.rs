@@ -2,6 +2,7 @@
 //!
 //! Reads nothing but the source and writes nothing: the suggestion is printed, and a person decides.
 
+mod bacnet;
 mod coverage;
 mod modbus;
 mod snmp;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use cms_collectors::compute::prometheus::probe::{Suggestion, look};
+use cms_collectors::thermal::bacnet::probe::Report;
 use cms_collectors::thermal::http::probe as http;
 use cms_collectors::web::{Address, Login, SecretPlace, Site, Tls, TlsVersion, Web};
 
@@ -32,6 +34,8 @@ enum Kind {
     Coverage,
     /// A meter or gateway that speaks Modbus, over TCP or on a serial line.
     Modbus(modbus::Modbus),
+    /// The BACnet/IP devices of a network, or the objects of one.
+    Bacnet(bacnet::Bacnet),
     /// A server with the query API of Prometheus, or the page of a node_exporter or windows_exporter.
     Prometheus(Box<Prometheus>),
     /// A power strip, a sensor or whatever else answers over SNMP: its outlets, sensors and values.
@@ -103,6 +107,10 @@ impl Probe {
                 let looked = modbus.look()?;
                 (looked.found, looked.table)
             }
+            Kind::Bacnet(bacnet) => {
+                let Report { found, table } = bacnet.look()?;
+                (found, table)
+            }
             Kind::Prometheus(prometheus) => {
                 let Suggestion { found, table } = prometheus.look()?;
                 (found, table)
@@ -117,7 +125,8 @@ impl Probe {
             }
         };
         for line in &found {
-            print(&format!("# {line}\n"));
+            print(format!("# {line}").trim_end());
+            print("\n");
         }
         print("\n");
         print(&table);

@@ -19,6 +19,7 @@ mod lab;
 mod list_a_bucket;
 mod nvml;
 mod power_from_a_bmc;
+mod read_over_bacnet;
 mod read_over_modbus;
 mod read_over_snmp;
 #[allow(dead_code, reason = "the stories take the rest of it")]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cms_collectors::snmp::Udp;
+use cms_collectors::thermal::bacnet::link::Links;
 use cms_collectors::{ALL, Collector, Host};
 use cms_spec::reading::{Quantity, Readings, Sample, Value};
 use cms_telemetry_agent::transport::web::Outbound;
@@ -360,6 +361,7 @@ impl Machine {
             region: "here".to_owned(),
             web: Arc::new(Outbound),
             snmp: Arc::new(Udp),
+            links: Links::default(),
         };
         Self {
             collector: settings.open(&host).unwrap(),

@@ -35,7 +35,15 @@ type Seed = (&'static str, &'static str, Vec<u8>);
 
 /// Every seed that our own types write.
 pub(crate) fn seeds() -> Vec<Seed> {
-    [requests(), ledger(), documents(), windows(), modbus()].concat()
+    [
+        requests(),
+        ledger(),
+        documents(),
+        windows(),
+        modbus(),
+        fieldbus(),
+    ]
+    .concat()
 }
 
 /// Two whole replies to questions for two registers, a refusal, registers of a meter, places of values.
@@ -73,6 +81,73 @@ fn seed(target: &'static str, name: &'static str, content: impl Into<Vec<u8>>) -
 
 fn json(content: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(content).expect("it can be written")
+}
+
+/// Datagrams and answers as devices on a bench sent them.
+fn fieldbus() -> Vec<Seed> {
+    const I_AM: &[u8] = &[
+        0x10, 0x00, 0xC4, 0x02, 0x00, 0x03, 0xE9, 0x22, 0x04, 0x00, 0x91, 0x00, 0x22, 0x03, 0xE7,
+    ];
+    const VALUE: &[u8] = &[
+        0x0C, 0x00, 0x00, 0x00, 0x01, 0x19, 0x55, 0x3E, 0x44, 0x41, 0x93, 0x33, 0x33, 0x3F,
+    ];
+    const VALUES: &[u8] = &[
+        0x0C, 0, 0, 0, 3, 0x1E, 0x29, 85, 0x4E, 0x44, 0x41, 0xAC, 0, 0, 0x4F, 0x29, 111, 0x4E,
+        0x82, 4, 0x40, 0x4F, 0x29, 103, 0x5E, 0x91, 2, 0x91, 32, 0x5F, 0x29, 187, 0x4E, 0x09, 1,
+        0x1E, 0x21, 1, 0x1F, 0x4F, 0x29, 77, 0x4E, 0x75, 4, 0, b'T', b'_', b'1', 0x4F, 0x1F,
+    ];
+    const CHANGE: &[u8] = &[
+        0x09, 7, 0x1C, 2, 0, 0, 9, 0x2C, 0, 0, 0, 3, 0x39, 60, 0x4E, 0x09, 85, 0x2E, 0x44, 0x41,
+        0xB0, 0, 0, 0x2F, 0x09, 111, 0x2E, 0x82, 4, 0, 0x2F, 0x4F,
+    ];
+    let datagram = |function: u8, content: &[u8]| {
+        let length = u16::try_from(content.len() + 4).expect("a datagram");
+        [&[0x81, function][..], &length.to_be_bytes(), content].concat()
+    };
+    let npdu = |head: &[u8], apdu: &[u8]| [head, apdu].concat();
+    let behind: &[u8] = &[1, 0x08, 0x07, 0xD1, 1, 12];
+    let acknowledged = [&[0x30, 1, 0x0C], VALUE].concat();
+    let segment = [&[0x3C, 1, 0, 4, 0x0E], VALUES].concat();
+    let forwarded = [&[10, 0, 0, 7, 0xBA, 0xC0], npdu(behind, I_AM).as_slice()].concat();
+    vec![
+        seed("bacnet", "i_am", datagram(0x0A, &npdu(&[1, 0], I_AM))),
+        seed("bacnet", "forwarded", datagram(0x04, &forwarded)),
+        seed("bacnet", "result", datagram(0x00, &[0, 0x30])),
+        seed(
+            "bacnet",
+            "unreachable",
+            datagram(0x0A, &[1, 0x80, 3, 1, 0x07, 0xD1]),
+        ),
+        seed(
+            "bacnet",
+            "value",
+            datagram(0x0A, &npdu(&[1, 0], &acknowledged)),
+        ),
+        seed(
+            "bacnet",
+            "segment",
+            datagram(0x0A, &npdu(&[1, 0], &segment)),
+        ),
+        seed(
+            "bacnet",
+            "refused",
+            datagram(0x0A, &[1, 0, 0x50, 1, 0x0C, 0x91, 1, 0x91, 31]),
+        ),
+        seed("bacnet_answers", "value", VALUE),
+        seed("bacnet_answers", "values", VALUES),
+        seed("bacnet_answers", "i_am", &I_AM[2..]),
+        seed("bacnet_answers", "change", CHANGE),
+        seed(
+            "bacnet_answers",
+            "nine_bytes",
+            [
+                &[0x0C, 0, 0, 0, 1, 0x19, 85, 0x3E, 0x25, 9][..],
+                &[1; 9],
+                &[0x3F],
+            ]
+            .concat(),
+        ),
+    ]
 }
 
 fn requests() -> Vec<Seed> {

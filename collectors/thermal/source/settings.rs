@@ -32,7 +32,9 @@ pub const REGISTRATION: Registration = Registration {
         "\n",
         include_str!("../http/sample.toml"),
         "\n",
-        include_str!("../modbus/sample.toml")
+        include_str!("../modbus/sample.toml"),
+        "\n",
+        include_str!("../bacnet/sample.toml")
     ),
     parse,
 };

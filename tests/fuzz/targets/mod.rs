@@ -5,6 +5,7 @@
 //! that a text has one form, that nothing is proved without a signature, that damage is never called whole.
 
 mod documents;
+mod fieldbus;
 mod ledger;
 mod modbus;
 mod points;
@@ -15,9 +16,11 @@ mod sources;
 pub(crate) type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus and of its program.
-pub(crate) const TARGETS: [(&str, Target); 39] = [
+pub(crate) const TARGETS: [(&str, Target); 41] = [
     ("add_checkpoint", ledger::add_checkpoint),
     ("answers", documents::answers),
+    ("bacnet", fieldbus::bacnet),
+    ("bacnet_answers", fieldbus::bacnet_answers),
     ("baseline_csv", sources::baseline_csv),
     ("baseline_toml", sources::baseline_toml),
     ("block", documents::block),

@@ -94,6 +94,7 @@ fn ticks(settings: &dyn Settings, root: &Path) {
         region: "test-1".to_owned(),
         web: std::sync::Arc::new(cms_collectors::web::Offline),
         snmp: std::sync::Arc::new(cms_collectors::snmp::Udp),
+        links: cms_collectors::thermal::bacnet::link::Links::default(),
     };
     let Ok(mut collector) = settings.open(&host) else {
         return;
