@@ -28,9 +28,11 @@
 
 pub mod bacnet;
 mod device;
+pub mod document;
 pub mod formula;
 pub mod http;
 pub mod modbus;
+mod mqtt;
 mod protocols;
 mod round;
 mod rules;

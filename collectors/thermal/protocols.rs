@@ -166,6 +166,7 @@ protocols! {
     bacnet = Bacnet: super::bacnet::Bacnet;
     http = Http: super::http::Http;
     modbus = Modbus: super::modbus::Modbus;
+    mqtt = Mqtt: super::mqtt::Mqtt;
     #[cfg(test)]
     fake = Fake: super::fake::Fake;
 }

@@ -13,10 +13,12 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod broker;
 mod hung_mount;
 #[allow(dead_code, reason = "each counterpart takes what it needs of it")]
 mod lab;
 mod list_a_bucket;
+mod listen_to_mqtt;
 mod nvml;
 mod power_from_a_bmc;
 mod read_over_bacnet;

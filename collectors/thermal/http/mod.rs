@@ -5,25 +5,22 @@
 //! else stands.
 
 pub mod probe;
-pub mod select;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cms_spec::decimal::{Decimal, DecimalError};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use serde_json::Value;
 
 use super::device::{Device, Observation, PointError, Protocol};
+use super::document::{self, Select};
 use crate::checked::Every;
 use crate::web::{Address, Answer, Basic, Request, SecretPlace, Server, Site, Tls};
 use crate::{CollectError, Host};
-
-use select::Select;
 
 /// Longest answer: a BMS lists thousands of points in less.
 const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
@@ -33,12 +30,6 @@ const WITHIN: Within = Within::seconds::<5>();
 
 /// Longest path of a question.
 const PATH_BYTES_MAX: usize = 2_000;
-
-/// A clock of a server may be ahead by this much; what is further ahead is no time of a value.
-const AHEAD_MS_MAX: i64 = 300_000;
-
-/// Numbers from here on are milliseconds since 1970, smaller ones seconds: the year 2286 in seconds.
-const MILLISECONDS_FROM: i64 = 10_000_000_000;
 
 /// After so many paths without any answer, and none before, the server is given up for this round.
 const SILENT_MAX: u32 = 2;
@@ -409,83 +400,19 @@ impl Point {
     ) -> Result<Observation, PointError> {
         let Some(json) = &self.json else {
             let text = String::from_utf8_lossy(&page.body);
-            let raw = number(&text)?;
+            let raw = document::number(&text)?;
             return Ok(Observation::polled(raw, at));
         };
         let document = document
             .as_ref()
             .map_err(|why| PointError::Malformed(why.clone()))?;
-        let value = json.find(document).map_err(PointError::Refused)?;
-        let raw = value_of(value).map_err(|error| match error {
-            PointError::Bad(why) => PointError::Bad(format!("{json} {why}")),
-            PointError::Malformed(why) => PointError::Malformed(format!("{json} {why}")),
-            other => other,
-        })?;
-        let mut observed = Observation::polled(raw, at);
+        let mut observed = Observation::polled(document::value(document, json)?, at);
         if let Some(time) = &self.time {
-            let said = time.find(document).map_err(PointError::Refused)?;
-            observed.at =
-                moment(said, at).map_err(|why| PointError::Malformed(format!("{time} {why}")))?;
+            let said = document::moment(document, time)?;
+            observed.at = document::not_ahead(said, time, at)?;
         }
         Ok(observed)
     }
-}
-
-/// A number as JSON has it: as such, or as a text.
-fn value_of(value: &Value) -> Result<Decimal, PointError> {
-    match value {
-        Value::Number(found) => number(&found.to_string()),
-        Value::String(text) => number(text),
-        Value::Null => Err(PointError::Bad(
-            "is null: the device has no value".to_owned(),
-        )),
-        other => Err(PointError::Malformed(format!(
-            "is {}, not a number",
-            select::kind(other)
-        ))),
-    }
-}
-
-fn number(text: &str) -> Result<Decimal, PointError> {
-    let shown: String = text.trim().chars().take(40).collect();
-    text.parse().map_err(|error| match error {
-        DecimalError::NotFinite => PointError::Bad(format!("is {shown}: the device has no value")),
-        error => PointError::Malformed(format!("is {shown:?}: {error}")),
-    })
-}
-
-/// The time that a server says: RFC 3339, or seconds or milliseconds since 1970.
-fn moment(value: &Value, now: Timestamp) -> Result<Timestamp, String> {
-    let since_1970 = |number: i64| match number {
-        MILLISECONDS_FROM.. => Timestamp::from_millisecond(number),
-        _ => Timestamp::from_second(number),
-    };
-    let found = match value {
-        Value::String(text) => match text.parse::<Timestamp>() {
-            Ok(at) => Some(at),
-            Err(_) => text.parse().ok().and_then(|number| since_1970(number).ok()),
-        },
-        Value::Number(found) => {
-            let decimal: Option<Decimal> = found.to_string().parse().ok();
-            let whole = decimal.and_then(|d| i64::try_from(d.nano() / 1_000_000_000).ok());
-            whole.and_then(|number| since_1970(number).ok())
-        }
-        _ => None,
-    };
-    let Some(at) = found else {
-        return Err(format!(
-            "is no time: {}; wanted are RFC 3339 with an offset, or seconds or milliseconds since 1970",
-            select::kind(value)
-        ));
-    };
-    let ahead_ms = at.as_millisecond() - now.as_millisecond();
-    if ahead_ms > AHEAD_MS_MAX {
-        return Err(format!(
-            "is {} s in the future: check its clock",
-            ahead_ms / 1_000
-        ));
-    }
-    Ok(at.min(now))
 }
 
 /// An error and its cause on one line.

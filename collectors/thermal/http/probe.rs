@@ -6,9 +6,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::select::Select;
-use super::{ANSWER_BYTES_MAX, Page, value_of};
+use super::{ANSWER_BYTES_MAX, Page};
 use crate::CollectError;
+use crate::thermal::document::{self, Select};
 use crate::thermal::unit::Unit;
 use crate::web::{Login, Request, SecretPlace, Site, Web, malformed};
 
@@ -88,7 +88,7 @@ pub async fn look(
     let device = device(site);
     let place = place(site, path);
     let text = String::from_utf8_lossy(&page.body);
-    if let Ok(number) = super::number(&text) {
+    if let Ok(number) = document::number(&text) {
         return Ok(Suggestion {
             found: vec![format!("the answer is one number: {number}")],
             table: device + &point(&place, None, "value", None),
@@ -174,14 +174,18 @@ impl Found {
                 .parse::<Timestamp>()
                 .is_ok_and(|found| is_old_enough(&found)),
             // A number that is a time of this year or so.
-            _ => super::moment(value, at)
-                .is_ok_and(|found| at.as_second() - found.as_second() < 366 * 86_400),
+            // One that is ahead is none.
+            _ => document::moment_of(value).is_some_and(|found| {
+                (-300..366 * 86_400).contains(&(at.as_second() - found.as_second()))
+            }),
         };
         if is_time {
             self.times.push(select.to_owned());
             return;
         }
-        let Ok(number) = value_of(value) else { return };
+        let Ok(number) = document::value_of(value) else {
+            return;
+        };
         if self.numbers.len() >= TOLD_MAX {
             self.more += 1;
             return;

@@ -34,7 +34,9 @@ pub const REGISTRATION: Registration = Registration {
         "\n",
         include_str!("../modbus/sample.toml"),
         "\n",
-        include_str!("../bacnet/sample.toml")
+        include_str!("../bacnet/sample.toml"),
+        "\n",
+        include_str!("../mqtt/sample.toml")
     ),
     parse,
 };

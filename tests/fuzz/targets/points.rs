@@ -1,7 +1,7 @@
 //! Points of thermal sources: formulas that people write, places in JSON, documents that servers send.
 
+use cms_collectors::thermal::document::select::Select;
 use cms_collectors::thermal::formula::Formula;
-use cms_collectors::thermal::http::select::Select;
 use cms_spec::decimal::Decimal;
 use serde_json::Value;
 

@@ -179,12 +179,12 @@ mod tests {
                     break;
                 }
                 let mut answer = None;
-                for at in first..(first + width).min(length) {
+                for (at, segment) in segments.iter().enumerate().skip(first).take(width) {
                     if lost.next() == Some(true) {
                         continue;
                     }
                     let sequence = u8::try_from(at % 256).unwrap();
-                    match assembly.take(sequence, window, at + 1 < length, &segments[at]) {
+                    match assembly.take(sequence, window, at + 1 < length, segment) {
                         Step::Acknowledge { sequence, window, .. } => answer = Some((sequence, window)),
                         Step::Complete { .. } => is_done = true,
                         Step::Wait => {}

@@ -129,7 +129,7 @@ impl Step {
 }
 
 /// What a value is, for a person.
-pub(super) const fn kind(value: &Value) -> &'static str {
+pub(in crate::thermal) const fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",
