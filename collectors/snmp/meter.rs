@@ -4,17 +4,19 @@
 //! Promises: a value keeps its scale, exactly; what a device marks as not measured is refused.
 
 use async_snmp::{Oid, Value};
+use cms_spec::decimal::Decimal;
 use serde::Deserialize;
 
-use super::{Decimal, value};
+use super::value;
 
 /// Watts in one.
-pub(super) const WATT: Decimal = Decimal::ONE;
+pub(super) const WATT: Decimal = Decimal::whole(1);
 
 /// Joules in one.
-pub(super) const WATT_HOUR: Decimal = Decimal::new(3_600, 0);
+pub(super) const WATT_HOUR: Decimal = Decimal::whole(3_600);
 
-const KILOWATT_HOUR: Decimal = Decimal::new(3_600_000, 0);
+/// Joules in one.
+pub(super) const KILOWATT_HOUR: Decimal = Decimal::whole(3_600_000);
 
 /// Units of energy in a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -32,11 +34,11 @@ impl EnergyUnit {
     /// In joules.
     pub(crate) const fn joules(self) -> Decimal {
         match self {
-            Self::J => Decimal::ONE,
-            Self::KiloJ => Decimal::new(1_000, 0),
+            Self::J => Decimal::whole(1),
+            Self::KiloJ => Decimal::whole(1_000),
             Self::Wh => WATT_HOUR,
             Self::KiloWh => KILOWATT_HOUR,
-            Self::MWh => Decimal::new(3_600_000_000, 0),
+            Self::MWh => Decimal::whole(3_600_000_000),
         }
     }
 }
@@ -55,9 +57,9 @@ impl PowerUnit {
     /// In watts.
     pub(crate) const fn watts(self) -> Decimal {
         match self {
-            Self::MilliW => Decimal::new(1, -3),
+            Self::MilliW => Decimal::from_nano(1_000_000),
             Self::W => WATT,
-            Self::KiloW => Decimal::new(1_000, 0),
+            Self::KiloW => Decimal::whole(1_000),
         }
     }
 }
@@ -177,15 +179,15 @@ impl Scaled {
                 .ok()
                 .and_then(|by| i32::try_from(by).ok().filter(|by| (-24..=24).contains(by)))
                 .ok_or_else(|| about(format!("its scale {oid} is no power of ten")))?;
-            let moved = Decimal::new(1, if *to_the_left { -by } else { by });
-            unit = unit
-                .times(moved)
-                .ok_or_else(|| about("it is too large".to_owned()))?;
+            unit = value::shifted(1, if *to_the_left { -by } else { by })
+                .and_then(|moved| unit.checked_mul(moved))
+                .filter(|unit| *unit != Decimal::ZERO)
+                .ok_or_else(|| about(format!("its scale {oid} is no measurement's")))?;
         }
         if count.is_negative() {
             return Err(about(format!("{count} means that it is not measured")));
         }
-        let scaled = count.times(unit);
+        let scaled = count.checked_mul(unit);
         let scaled = scaled.ok_or_else(|| about("it is too large".to_owned()))?;
         Ok((scaled, unit))
     }

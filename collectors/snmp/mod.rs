@@ -6,7 +6,6 @@
 //! cut; every failure names the device and what a person can do about it. Refuses: changing
 //! anything on a device, version 1, secrets in the configuration, MD5 and DES.
 
-mod decimal;
 pub(crate) mod meter;
 pub mod probe;
 pub(crate) mod sensors;
@@ -25,9 +24,8 @@ use crate::CollectError;
 use crate::web::Web;
 
 pub use async_snmp::{Oid, Value, VarBind};
-pub use decimal::Decimal;
 pub use settings::{Auth, Login, Privacy, Target, User, parse_oid};
-pub(crate) use settings::{Endpoint, RawUser, Wait, oid};
+pub(crate) use settings::{Endpoint, RawUser, Wait, oid, oid_if_given};
 pub use udp::Udp;
 pub(crate) use walk::walk;
 

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::meter::Said;
+use cms_spec::decimal::Decimal;
+
+use super::meter::{KILOWATT_HOUR, Said};
 use super::sensors::{self, Kind, Sensor};
 use super::tables::{KNOWN, Known};
 use super::{Device, Login, Oid, Target, User, Value, value, walk};
@@ -21,6 +23,9 @@ const ROWS_TOLD_MAX: usize = 200;
 
 /// Most objects below a given one that are told.
 const OBJECTS_TOLD_MAX: usize = 1_000;
+
+/// Most sensors that a point is suggested for.
+const SENSORS_SUGGESTED_MAX: usize = 10;
 
 /// What was found, for a person, and the tables for the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -178,10 +183,12 @@ async fn objects(
                 "# energy = {{ oid = \"{oid}\", scale = 0.1, unit = \"kWh\" }}\n"
             );
             table.push_str("# or as a point of heat:\n");
+            named(table, target);
             let _ = writeln!(
                 table,
-                "# snmp = {{ {}, oid = \"{oid}\", scale = 0.1 }}",
-                inline(target)
+                "# snmp = {{ device = {:?}, oid = \"{oid}\", scale = 0.1 }}\n\
+                 # unit_of_measure = \"C\"",
+                device_name(target)
             );
         }
         None => findings.say(format!("there is no number below {root}")),
@@ -208,30 +215,57 @@ impl Findings {
         }
         let is_of_heat = |kind| matches!(kind, Kind::Celsius | Kind::Watts);
         let works = |sensor: &&Sensor| sensor.reading.is_ok() && is_of_heat(sensor.kind);
-        for sensor in sensors.iter().filter(works).take(2) {
-            let what = match sensor.kind {
-                Kind::Watts => "a power, for a point of a [[thermal.source]]",
-                _ => "a temperature, for a point of a [[thermal.source]]",
+        for (at, sensor) in sensors
+            .iter()
+            .filter(works)
+            .take(SENSORS_SUGGESTED_MAX)
+            .enumerate()
+        {
+            if at == 0 {
+                named(&mut self.tables, target);
+            }
+            let key = match sensor.kind {
+                Kind::Watts => "electrical_power",
+                _ => "exhaust_temp",
             };
-            let _ = writeln!(self.tables, "# {:?} is {what}:", sensor.name);
             let _ = writeln!(
                 self.tables,
-                "# snmp = {{ {}, entity = {} }}",
-                inline(target),
+                "# [thermal.source.{key}]      # or another point; {:?} says {} {} now\n\
+                 # snmp = {{ device = {:?}, entity = {} }}",
+                sensor.name,
+                sensor
+                    .reading
+                    .as_ref()
+                    .map_or("nothing".to_owned(), ToString::to_string),
+                sensor.kind.unit(),
+                device_name(target),
                 sensor.index
             );
         }
     }
 }
 
+/// The device as points of heat name it.
+fn named(table: &mut String, target: &Target) {
+    let _ = writeln!(table, "[[thermal.snmp]]\nname = {:?}", device_name(target));
+    table.push_str(&access(target));
+}
+
+/// Its host, without the port.
+fn device_name(target: &Target) -> &str {
+    let address = target.address();
+    address.rsplit_once(':').map_or(address, |(host, _)| host)
+}
+
 fn in_words(said: &Said) -> String {
     let mut words = Vec::new();
     words.extend(said.power.map(|power| format!("{power} W")));
     if let (Some(energy), Some(step)) = (said.energy, said.step) {
-        let kilowatt_hours = |joules: super::Decimal| joules.to_f64() / 3_600_000.0;
+        let kilowatt_hours =
+            |joules: Decimal| joules.checked_div(KILOWATT_HOUR).unwrap_or_default();
         words.push(format!(
-            "{:.3} kWh in steps of {} kWh",
-            kilowatt_hours(energy),
+            "{} kWh in steps of {} kWh",
+            kilowatt_hours(energy).rounded(3),
             kilowatt_hours(step)
         ));
     }
@@ -246,7 +280,7 @@ fn in_words(said: &Said) -> String {
         );
         let percent = caliber
             .accuracy
-            .map(|accuracy| super::Decimal::new(accuracy, -2));
+            .map(|accuracy| Decimal::ratio(accuracy, 100).unwrap_or_default());
         words.extend(percent.map(|percent| format!("±{percent} %")));
     }
     words.join(", ")
@@ -255,11 +289,6 @@ fn in_words(said: &Said) -> String {
 /// The keys that the device was reached with, a line each.
 fn access(target: &Target) -> String {
     keys(target).iter().map(|key| format!("{key}\n")).collect()
-}
-
-/// The same in one line.
-fn inline(target: &Target) -> String {
-    keys(target).join(", ")
 }
 
 fn keys(target: &Target) -> Vec<String> {
@@ -325,7 +354,7 @@ mod tests {
         let all = findings.found.join("\n");
         assert!(all.contains("description: APC rPDU"), "{all}");
         assert!(
-            all.contains("apc-outlet outlet 1 \"db01\": 212 W, 5.100 kWh in steps of 0.1 kWh"),
+            all.contains("apc-outlet outlet 1 \"db01\": 212 W, 5.1 kWh in steps of 0.1 kWh"),
             "{all}"
         );
         assert!(all.contains("outlet 2 \"spare\": its power"), "{all}");

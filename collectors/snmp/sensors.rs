@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use async_snmp::{Oid, Value};
+use async_snmp::{Oid, Value, VarBind};
+use cms_spec::decimal::Decimal;
 
-use super::{Decimal, Device, value, walk};
+use super::{Device, value, walk};
 use crate::CollectError;
 
 /// `entPhySensorEntry`.
@@ -12,7 +13,13 @@ const SENSOR: [u32; 10] = [1, 3, 6, 1, 2, 1, 99, 1, 1, 1];
 
 /// `entPhySensorType`, `entPhySensorScale`, `entPhySensorPrecision`, `entPhySensorValue`,
 /// `entPhySensorOperStatus`.
-const COLUMNS: [u32; 5] = [1, 2, 3, 4, 5];
+const COLUMNS: [u32; CELLS] = [1, 2, 3, 4, STATUS];
+
+/// Cells of a sensor that are read.
+pub(crate) const CELLS: usize = 5;
+
+/// `entPhySensorOperStatus`.
+const STATUS: u32 = 5;
 
 /// `entPhysicalName` and `entPhysicalDescr` of ENTITY-MIB, the better one first.
 const NAMES: [[u32; 12]; 2] = [
@@ -95,7 +102,7 @@ impl Kind {
 /// # Errors
 /// When the device does not answer.
 pub(crate) async fn all(device: &dyn Device) -> Result<(Vec<Sensor>, bool), CollectError> {
-    let mut columns: BTreeMap<u32, [Option<Value>; 5]> = BTreeMap::new();
+    let mut columns: BTreeMap<u32, [Option<Value>; CELLS]> = BTreeMap::new();
     let mut has_more = false;
     for (at, column) in COLUMNS.into_iter().enumerate() {
         let root = Oid::from_slice(&SENSOR).child(column);
@@ -116,7 +123,7 @@ pub(crate) async fn all(device: &dyn Device) -> Result<(Vec<Sensor>, bool), Coll
         return Ok((Vec::new(), has_more));
     }
     let names = names(device).await?;
-    let sensor = |(index, cells): (u32, [Option<Value>; 5])| {
+    let sensor = |(index, cells): (u32, [Option<Value>; CELLS])| {
         let cells = cells.map(|cell| cell.unwrap_or(Value::NoSuchInstance));
         let (kind, reading) = decode(&cells);
         let name = names.get(&index).cloned().unwrap_or_default();
@@ -130,46 +137,43 @@ pub(crate) async fn all(device: &dyn Device) -> Result<(Vec<Sensor>, bool), Coll
     Ok((columns.into_iter().map(sensor).collect(), has_more))
 }
 
-/// One sensor by its index.
+/// The cells of one sensor, for [`decode`].
+pub(crate) fn cells(index: u32) -> [Oid; CELLS] {
+    COLUMNS.map(|column| Oid::from_slice(&SENSOR).child(column).child(index))
+}
+
+/// The indices of all sensors with their names.
 ///
 /// # Errors
 /// When the device does not answer.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "points of heat read single sensors")
-)]
-pub(crate) async fn one(
-    device: &dyn Device,
-    index: u32,
-) -> Result<(Kind, Result<Decimal, String>), CollectError> {
-    let cell = |column| Oid::from_slice(&SENSOR).child(column).child(index);
-    let cells = device.get(&COLUMNS.map(cell)).await?;
-    Ok(decode(&cells))
+pub(crate) async fn named(device: &dyn Device) -> Result<Vec<(u32, String)>, CollectError> {
+    let root = Oid::from_slice(&SENSOR).child(STATUS);
+    let walked = walk(device, &root, SENSORS_MAX).await?;
+    let mut names = names(device).await?;
+    let sensor = |row: &VarBind| {
+        let index = row.oid.strip_prefix(&root)?;
+        let &[index] = index.arcs() else { return None };
+        Some((index, names.remove(&index)?))
+    };
+    Ok(walked.rows.iter().filter_map(sensor).collect())
 }
 
 /// The index of the one sensor of this name.
 ///
 /// # Errors
-/// When the device does not answer; inside, when there is none of this name, or several.
-#[cfg_attr(not(test), expect(dead_code, reason = "points of heat name sensors"))]
-pub(crate) async fn index_of(
-    device: &dyn Device,
-    name: &str,
-) -> Result<Result<u32, String>, CollectError> {
-    let (sensors, _) = all(device).await?;
-    let mut found = sensors.iter().filter(|sensor| sensor.name == name);
-    let first = found.next();
-    Ok(match (first, found.next()) {
-        (Some(sensor), None) => Ok(sensor.index),
-        (Some(first), Some(second)) => Err(format!(
-            "the sensors {} and {} are both called {name:?}: give `entity` its index",
-            first.index, second.index
+/// When there is none of this name, or several; in words.
+pub(crate) fn find(sensors: &[(u32, String)], name: &str) -> Result<u32, String> {
+    let mut found = sensors.iter().filter(|(_, other)| other == name);
+    match (found.next(), found.next()) {
+        (Some((index, _)), None) => Ok(*index),
+        (Some((first, _)), Some((second, _))) => Err(format!(
+            "the sensors {first} and {second} are both called {name:?}: give `entity` an index"
         )),
         (None, _) => Err(format!(
-            "none of its {} sensors is called {name:?}: `probe snmp` lists them",
+            "none of the {} sensors of the device is called {name:?}: `probe snmp` lists them",
             sensors.len()
         )),
-    })
+    }
 }
 
 /// What the five cells of a sensor say together.
@@ -215,7 +219,8 @@ fn reading(
         other => return Err(format!("its precision {other} is not known")),
     };
     let exponent = i32::try_from(scale - places).unwrap_or_default();
-    Ok(Decimal::new(raw, exponent))
+    value::shifted(raw, exponent)
+        .ok_or_else(|| format!("its value {raw} at 10^{exponent} is no measurement"))
 }
 
 async fn names(device: &dyn Device) -> Result<BTreeMap<u32, String>, CollectError> {
@@ -240,7 +245,7 @@ mod tests {
     use crate::snmp::walk::tests::Table;
     use proptest::prelude::*;
 
-    fn cells(cells: [i32; 5]) -> Vec<Value> {
+    fn values(cells: [i32; CELLS]) -> Vec<Value> {
         cells.map(Value::Integer).to_vec()
     }
 
@@ -256,7 +261,7 @@ mod tests {
             ([11, 9, 3, 1, 1], Kind::CubicMetresPerMinute, "0.001"),
             ([99, 9, 0, 1, 1], Kind::Other, "1"),
         ] {
-            let (found, reading) = decode(&cells(given));
+            let (found, reading) = decode(&values(given));
             assert_eq!(found, kind, "{given:?}");
             assert_eq!(reading.unwrap().to_string(), says, "{given:?}");
         }
@@ -274,10 +279,10 @@ mod tests {
             ([8, 14, 1, 245, 1], "two meanings"),
             ([8, 9, 10, 245, 1], "precision 10"),
         ] {
-            let refused = decode(&cells(given)).1.unwrap_err();
+            let refused = decode(&values(given)).1.unwrap_err();
             assert!(refused.contains(words), "{given:?}: {refused}");
         }
-        let mut gone = cells([8, 9, 1, 245, 1]);
+        let mut gone = values([8, 9, 1, 245, 1]);
         gone[3] = Value::NoSuchInstance;
         assert!(
             decode(&gone)
@@ -312,18 +317,18 @@ mod tests {
             .map(|s| (s.index, s.name.as_str(), s.reading.is_ok()))
             .collect();
         assert_eq!(told, [(1001, "inlet", true), (1002, "a sensor", false)]);
-        let (kind, reading) = one(&two(), 1001).await.unwrap();
+        let values = two().get(&cells(1001)).await.unwrap();
+        let (kind, reading) = decode(&values);
         assert_eq!(
             (kind.unit(), reading.unwrap().to_string()),
             ("C", "24.5".to_owned())
         );
-        assert_eq!(index_of(&two(), "inlet").await.unwrap(), Ok(1001));
+        let sensors = named(&two()).await.unwrap();
+        assert_eq!(find(&sensors, "inlet"), Ok(1001));
         assert!(
-            index_of(&two(), "exhaust")
-                .await
-                .unwrap()
+            find(&sensors, "exhaust")
                 .unwrap_err()
-                .contains("none of its 2")
+                .contains("none of the 2")
         );
         let mut twice = two();
         for row in twice
@@ -333,10 +338,9 @@ mod tests {
         {
             *row = Value::from("same");
         }
+        let sensors = named(&twice).await.unwrap();
         assert!(
-            index_of(&twice, "same")
-                .await
-                .unwrap()
+            find(&sensors, "same")
                 .unwrap_err()
                 .contains("1001 and 1002")
         );
@@ -344,15 +348,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_cells_are_decoded_or_refused(given: [i32; 5]) {
-            drop(decode(&cells(given)));
+        fn any_cells_are_decoded_or_refused(given: [i32; CELLS]) {
+            drop(decode(&values(given)));
         }
 
         #[test]
         fn a_reading_is_what_was_encoded(raw in -999_999_999..=999_999_999, scale in 1..=13, places in 0..=9) {
-            let (_, reading) = decode(&cells([8, scale, places, raw, 1]));
+            let (_, reading) = decode(&values([8, scale, places, raw, 1]));
             let exponent = (scale - 9) * 3 - places;
-            prop_assert_eq!(reading, Ok(Decimal::new(i64::from(raw), exponent)));
+            prop_assert_eq!(reading.ok(), value::shifted(i64::from(raw), exponent));
         }
     }
 }

@@ -376,6 +376,13 @@ pub(crate) fn oid<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Oid, D::
     parse_oid(&text).map_err(D::Error::custom)
 }
 
+/// The same where it may be left out.
+pub(crate) fn oid_if_given<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Oid>, D::Error> {
+    oid(deserializer).map(Some)
+}
+
 /// An object identifier in figures.
 ///
 /// # Errors

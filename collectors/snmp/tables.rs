@@ -3,8 +3,8 @@
 use std::fmt;
 
 use async_snmp::Oid;
+use cms_spec::decimal::Decimal;
 
-use super::Decimal;
 use super::meter::{Objects, Scaled, WATT, WATT_HOUR};
 
 /// A table of power strips that we know.
@@ -63,7 +63,7 @@ pub(crate) const KNOWN: &[Known] = &[
         power: fixed(&[1, 3, 6, 1, 4, 1, 318, 1, 1, 26, 9, 4, 3, 1, 7], WATT),
         energy: Some(fixed(
             &[1, 3, 6, 1, 4, 1, 318, 1, 1, 26, 9, 4, 3, 1, 11],
-            Decimal::new(360_000, 0),
+            Decimal::whole(360_000),
         )),
         name: Some(&[1, 3, 6, 1, 4, 1, 318, 1, 1, 26, 9, 4, 3, 1, 3]),
         available: None,
@@ -75,11 +75,11 @@ pub(crate) const KNOWN: &[Known] = &[
         index: &[Part::Unit { first: 1 }],
         power: fixed(
             &[1, 3, 6, 1, 4, 1, 318, 1, 1, 26, 4, 3, 1, 5],
-            Decimal::new(10, 0),
+            Decimal::whole(10),
         ),
         energy: Some(fixed(
             &[1, 3, 6, 1, 4, 1, 318, 1, 1, 26, 4, 3, 1, 9],
-            Decimal::new(360_000, 0),
+            Decimal::whole(360_000),
         )),
         name: Some(&[1, 3, 6, 1, 4, 1, 318, 1, 1, 26, 4, 3, 1, 3]),
         available: None,

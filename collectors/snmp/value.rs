@@ -1,25 +1,27 @@
 //! What a value of an answer is as a number or a text.
 
 use async_snmp::Value;
-
-use super::Decimal;
+use cms_spec::decimal::{Decimal, DecimalError};
 
 /// How much of a text is shown.
 const TEXT_CHARACTERS_MAX: usize = 120;
+
+/// Billionths in one.
+const NANO: i128 = 1_000_000_000;
 
 /// The number that a value is. Some devices send numbers as text.
 ///
 /// # Errors
 /// When it is none, in words for a person.
 pub(crate) fn number(value: &Value) -> Result<Decimal, String> {
-    let unsigned = |value: u32| Ok(Decimal::from(u64::from(value)));
+    let unsigned = |value: u32| Ok(Decimal::whole(i64::from(value)));
     match value {
-        Value::Integer(value) => Ok(Decimal::from(i64::from(*value))),
+        Value::Integer(value) => Ok(Decimal::whole(i64::from(*value))),
         Value::Counter32(value)
         | Value::Gauge32(value)
         | Value::UInteger32(value)
         | Value::TimeTicks(value) => unsigned(*value),
-        Value::Counter64(value) => Ok(Decimal::from(*value)),
+        Value::Counter64(value) => Ok(long(*value)),
         Value::Opaque(_) => opaque(value),
         Value::OctetString(bytes) => std::str::from_utf8(bytes)
             .map_err(|_| "it is not a number but bytes".to_owned())
@@ -27,7 +29,7 @@ pub(crate) fn number(value: &Value) -> Result<Decimal, String> {
                 let trimmed = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
                 trimmed
                     .parse()
-                    .map_err(|why| format!("it is the text {:?}: {why}", shown(text)))
+                    .map_err(|why: DecimalError| format!("it is the text {:?}: {why}", shown(text)))
             }),
         Value::NoSuchObject => {
             Err("the device has no such object, or this login may not see it".to_owned())
@@ -43,12 +45,17 @@ pub(crate) fn number(value: &Value) -> Result<Decimal, String> {
 /// As [`number`], and when it is not whole.
 pub(crate) fn whole(value: &Value) -> Result<i64, String> {
     let number = number(value)?;
-    let whole = number
-        .rounded(0)
-        .filter(|whole| i64::try_from(*whole).is_ok_and(|whole| Decimal::from(whole) == number));
-    whole
-        .and_then(|whole| i64::try_from(whole).ok())
-        .ok_or_else(|| format!("{number} is not a whole number"))
+    let refuse = || format!("{number} is not a whole number");
+    if number.rounded(0) != number {
+        return Err(refuse());
+    }
+    i64::try_from(number.nano() / NANO).map_err(|_| refuse())
+}
+
+/// `digits * 10^exponent`; nothing for what is too large or too small to be a measurement.
+pub(crate) fn shifted(digits: i64, exponent: i32) -> Option<Decimal> {
+    let number: Decimal = format!("{digits}e{exponent}").parse().ok()?;
+    (digits == 0 || number != Decimal::ZERO).then_some(number)
 }
 
 /// The text that a value is, on one line and not too long; nothing for other values.
@@ -70,14 +77,24 @@ pub(crate) fn shown(text: &str) -> String {
         .collect()
 }
 
+fn long(value: u64) -> Decimal {
+    Decimal::from_nano(i128::from(value).saturating_mul(NANO))
+}
+
 /// Numbers that net-snmp wraps, because SNMP itself has no fractions.
 fn opaque(value: &Value) -> Result<Decimal, String> {
-    let float = value.as_opaque_float().and_then(Decimal::from_f32);
+    let float = value
+        .as_opaque_float()
+        .and_then(|float| Decimal::from_f32(float).ok());
+    let double = || {
+        let double = value.as_opaque_double()?;
+        Decimal::from_f64(double).ok()
+    };
     float
-        .or_else(|| value.as_opaque_double().and_then(Decimal::from_f64))
-        .or_else(|| value.as_opaque_u64().map(Decimal::from))
-        .or_else(|| value.as_opaque_counter64().map(Decimal::from))
-        .or_else(|| value.as_opaque_i64().map(Decimal::from))
+        .or_else(double)
+        .or_else(|| value.as_opaque_u64().map(long))
+        .or_else(|| value.as_opaque_counter64().map(long))
+        .or_else(|| value.as_opaque_i64().map(Decimal::whole))
         .ok_or_else(|| "it is opaque, and holds no number that is known".to_owned())
 }
 

@@ -43,6 +43,11 @@ pub(crate) trait Protocol {
     /// Whether the device says its unit, so that the configuration need not.
     const TELLS_UNIT: bool = false;
 
+    /// The same of one point, where only some of them say it.
+    fn tells_unit(_point: &Self::Point) -> bool {
+        Self::TELLS_UNIT
+    }
+
     /// A device that reads these points. Nothing is sent yet.
     ///
     /// # Errors

@@ -36,6 +36,7 @@ mod mqtt;
 mod protocols;
 mod round;
 mod rules;
+mod snmp;
 pub mod source;
 mod unit;
 mod within;

@@ -167,6 +167,7 @@ protocols! {
     http = Http: super::http::Http;
     modbus = Modbus: super::modbus::Modbus;
     mqtt = Mqtt: super::mqtt::Mqtt;
+    snmp = Snmp: super::snmp::Snmp;
     #[cfg(test)]
     fake = Fake: super::fake::Fake;
 }
@@ -205,7 +206,8 @@ fn joined<P: Protocol>(
         }
     };
     let point = P::join(&within.own, named.map(Spanned::get_ref)).map_err(wrong)?;
-    Ok((point, rules, P::TELLS_UNIT))
+    let tells_unit = P::tells_unit(&point);
+    Ok((point, rules, tells_unit))
 }
 
 fn unknown_device<P: Protocol>(name: &str, devices: &[Spanned<P::Named>]) -> String {

@@ -474,3 +474,53 @@ fn two_feeds_make_one_machine_and_half_of_it_is_nothing() {
         );
     });
 }
+
+#[test]
+fn heat_of_a_rack_by_sensors_and_objects() {
+    let desk = Desk::new();
+    let (_snmpd, port) = snmpd(&desk);
+    let config = |exhaust: &str| {
+        let source = "[[thermal.source]]\nlocation = \"rack-07\"\nequipment_type = \"gpu_cluster\"\n\
+                      cooling_method = \"air\"\nheat_utilization = \"office_space_heating\"\n";
+        let v3 = format!(
+            "{{ user = \"agent\", auth = \"sha256\", auth_password = {{ file = {:?} }}, \
+             privacy = \"aes128\", privacy_password = {{ file = {:?} }} }}",
+            desk.secret("v3.password", "authpass123"),
+            desk.secret("v3.key", "privpass123")
+        );
+        let folder = desk.path().display().to_string();
+        let key = desk.secret("api-key", "cms_test_counterpart_of_a_rack");
+        let text = format!(
+            "company_id = \"acme-corp\"\nstatus.socket = \"{folder}/status.sock\"\n\
+             [dashboard]\napi_key = {{ file = \"{key}\" }}\nendpoint = \"https://127.0.0.1:1/api/v1\"\n\
+             [store]\npath = \"{folder}/store\"\nkey = {{ file = \"{folder}/store.key\" }}\n\
+             [thermal]\ninterval = \"5s\"\n\
+             [[thermal.snmp]]\nname = \"rack\"\nhost = \"127.0.0.1:{port}\"\nv3 = {v3}\n\
+             {source}\
+             [thermal.source.electrical_power]\nsnmp = {{ device = \"rack\", entity = \"rack power\" }}\n\
+             [thermal.source.exhaust_temp]\nsnmp = {{ device = \"rack\", {exhaust} }}\n\
+             [thermal.source.heat_captured]\nsnmp = {{ device = \"rack\", scale = 0.1, \
+             oid = \"1.3.6.1.4.1.8072.1.3.2.3.1.1.5.105.110.108.101.116\" }}\nunit_of_measure = \"kW\"\n"
+        );
+        let path = desk.path().join("config.toml");
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let path = config("entity = 1002");
+    let output = program(&["--config", &path, "preview", "heat-recovery", "--json"]);
+    let body: Json = serde_json::from_str(&printed(&output)).unwrap();
+    let row = &body["data"]["heat_recovery"]["thermal_sources"][0];
+    // 318 of precision 2 and scale kilo are 3,180 W; 38,250 of scale milli are 38.25 C; "24.5" times 0.1 are 2.45 kW.
+    assert_eq!(row["thermal_output_kw"], 3.2, "{row}");
+    assert_eq!(row["exhaust_temp_celsius"], 38.3, "{row}");
+    assert_eq!(row["heat_captured_kw"], 2.5, "{row}");
+
+    let path = config("entity = \"broken\"");
+    let output = program(&["--config", &path, "check", "--offline", "--json"]);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        told.contains("rack-07 exhaust_temp") && told.contains("nonoperational"),
+        "{told}"
+    );
+    assert!(told.contains("rack-07 electrical_power: 3180 W"), "{told}");
+}

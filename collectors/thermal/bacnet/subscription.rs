@@ -31,14 +31,15 @@ pub(super) struct Subscription {
 }
 
 impl Subscription {
-    /// Whether it must be asked for, or renewed, now: at half of its time.
+    /// Whether it must be asked for, or renewed, now: once a third of its time has passed, so that a round
+    /// or two may come late or fail.
     pub(super) fn is_due(&self, at: Timestamp, lifetime_s: u32) -> bool {
         if self.refused_until.is_some_and(|until| at < until) {
             return false;
         }
-        let half = SignedDuration::from_secs(i64::from(lifetime_s) / 2);
+        let ahead = SignedDuration::from_secs(i64::from(lifetime_s) * 2 / 3);
         self.until
-            .is_none_or(|until| at.saturating_add(half).is_ok_and(|then| then >= until))
+            .is_none_or(|until| at.saturating_add(ahead).is_ok_and(|then| then >= until))
     }
 
     /// Whether to ask for notifications that we confirm. They are not lost on the way.
@@ -141,15 +142,15 @@ mod tests {
         let mut one = Subscription::default();
         assert!(one.is_due(at(0), 60));
         one.agreed(at(0), 60);
-        assert!(!one.is_due(at(29), 60));
+        assert!(!one.is_due(at(19), 60));
         assert_eq!(one.stands(at(1)), None);
         one.bring(&change(18.4, [false; 4]), at(2));
-        let standing = one.stands(at(29)).unwrap().unwrap();
+        let standing = one.stands(at(19)).unwrap().unwrap();
         assert_eq!(
             (standing.raw.to_string(), standing.at, standing.stands),
             ("18.4".into(), at(2), true)
         );
-        assert!(one.is_due(at(30), 60));
+        assert!(one.is_due(at(20), 60));
         one.agreed(at(30), 60);
         assert!(one.stands(at(61)).is_some());
         assert_eq!(one.stands(at(91)), None, "it has run out");

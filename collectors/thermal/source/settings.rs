@@ -36,7 +36,9 @@ pub const REGISTRATION: Registration = Registration {
         "\n",
         include_str!("../bacnet/sample.toml"),
         "\n",
-        include_str!("../mqtt/sample.toml")
+        include_str!("../mqtt/sample.toml"),
+        "\n",
+        include_str!("../snmp/sample.toml")
     ),
     parse,
 };

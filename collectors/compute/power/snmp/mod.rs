@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::snmp::Value;
 use async_trait::async_trait;
+use cms_spec::decimal::Decimal;
 use cms_spec::provenance::{Confidence, Origin, Quality};
 use cms_spec::units::{Microjoules, Milliwatts};
 use tokio::task::JoinSet;
@@ -21,8 +22,8 @@ use self::settings::Feed;
 use super::Rung;
 use super::polled::{Counter, Measured, Meter, Polled};
 use crate::checked::Watts;
+use crate::snmp::Device;
 use crate::snmp::meter::{Objects, Said};
-use crate::snmp::{Decimal, Device};
 use crate::{CollectError, Host};
 
 /// A machine that runs draws at least this share of its nameplate, in percent.
@@ -163,13 +164,10 @@ impl Meter for Outlets {
         let power = said
             .iter()
             .map(|said| said.power)
-            .try_fold(Decimal::ZERO, |sum, power| sum.plus(power?));
+            .try_fold(Decimal::ZERO, |sum, power| sum.checked_add(power?));
         let power = power
             .map(|watts| {
-                let milliwatts = watts
-                    .rounded(-3)
-                    .and_then(|watts| u64::try_from(watts).ok());
-                let power = Milliwatts(milliwatts.ok_or("it is too large".to_owned())?);
+                let power = Milliwatts(watts.to_milli().ok_or("it is too large".to_owned())?);
                 self.check(power).map(|()| power)
             })
             .transpose()
@@ -211,7 +209,10 @@ fn stated(origin: &Origin, said: &[Said]) -> Origin {
         origin.confidence = Confidence::C;
     }
     if let Some(worst) = calibers().filter_map(|caliber| caliber.accuracy).max() {
-        origin.method += &format!(" accuracy {} %", Decimal::new(worst, -2));
+        origin.method += &format!(
+            " accuracy {} %",
+            Decimal::ratio(worst, 100).unwrap_or_default()
+        );
     }
     origin
 }
@@ -220,17 +221,17 @@ fn stated(origin: &Origin, said: &[Said]) -> Origin {
 fn grown(before: &[Decimal], after: &[Decimal]) -> Option<Microjoules> {
     let mut sum = Decimal::ZERO;
     for (before, after) in before.iter().zip(after) {
-        let grown = after.plus(before.times(Decimal::new(-1, 0))?)?;
+        let grown = after.checked_sub(*before)?;
         if grown.is_negative() {
             return None;
         }
-        sum = sum.plus(grown)?;
+        sum = sum.checked_add(grown)?;
     }
     microjoules(sum)
 }
 
 fn microjoules(joules: Decimal) -> Option<Microjoules> {
-    u64::try_from(joules.rounded(-6)?).ok().map(Microjoules)
+    joules.to_micro().map(Microjoules)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::snmp::Oid;
+use cms_spec::decimal::Decimal;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
@@ -10,7 +11,7 @@ use crate::checked::Watts;
 use crate::compute::power::polled::{POLL_EVERY, PollEvery};
 use crate::snmp::meter::{EnergyUnit, Objects, PowerUnit};
 use crate::snmp::tables::{Known, Row};
-use crate::snmp::{Decimal, Endpoint, RawUser, Target, Wait, oid};
+use crate::snmp::{Endpoint, RawUser, Target, Wait, oid};
 use crate::web::SecretPlace;
 
 /// More power supplies than a machine has.
@@ -18,7 +19,7 @@ const FEEDS_MAX: usize = 8;
 
 /// A counter with larger steps does not tell one quarter of an hour from the next: 0.01 kWh are 40 W
 /// over it. Such a counter needs a power beside it.
-const STEP_ALONE_MAX: Decimal = Decimal::new(36_000, 0);
+const STEP_ALONE_MAX: Decimal = Decimal::whole(36_000);
 
 /// `[compute.power.snmp]`, checked.
 #[derive(Clone, Debug)]
@@ -84,7 +85,7 @@ struct Energy {
 }
 
 fn one() -> Decimal {
-    Decimal::ONE
+    Decimal::whole(1)
 }
 
 fn poll_every() -> PollEvery {
@@ -191,7 +192,7 @@ fn named(power: Option<Power>, energy: Option<Energy>) -> Result<Objects, String
     };
     if let Some((_, step)) = &energy
         && is_alone
-        && step.is_more_than(STEP_ALONE_MAX)
+        && *step > STEP_ALONE_MAX
     {
         return Err(
             "this counter moves in steps of more than 0.01 kWh, too coarse for a quarter of an \
@@ -203,10 +204,10 @@ fn named(power: Option<Power>, energy: Option<Energy>) -> Result<Objects, String
 }
 
 fn scaled(unit: Decimal, scale: Decimal) -> Result<Decimal, String> {
-    if scale.is_negative() || scale.is_zero() {
+    if scale <= Decimal::ZERO {
         return Err("`scale` is how many units one count is: more than zero".to_owned());
     }
-    unit.times(scale)
+    unit.checked_mul(scale)
         .ok_or_else(|| "`scale` is too large".to_owned())
 }
 

@@ -70,7 +70,7 @@ fn what_is_wrong_is_refused_at_its_place() {
         ),
         (
             "thermal_output = { unit_of_measure = 'kW' }",
-            "a point comes from one of: http, ",
+            "a point comes from one of: bacnet, http, modbus, mqtt, snmp, ",
             "{ unit_of_measure = 'kW' }",
         ),
         (
