@@ -1,3 +1,5 @@
+//! Numbers and times as devices write them.
+
 use serde_json::json;
 
 use super::*;
