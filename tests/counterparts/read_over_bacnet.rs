@@ -445,18 +445,19 @@ fn changes_come_by_themselves_and_subscriptions_are_renewed() {
     agent.until("crac", "18.4 C");
     building.order("set 1001 analog-input,1 presentValue 23.5");
     agent.until("crac", "23.5 C");
-    let polled = building.count("1001 asked ReadPropertyMultipleRequest");
     wait_until("three renewals", || {
         building.count("1001 asked SubscribeCOVRequest analog-input,1 10") > 3
     });
     building.order("set 1001 analog-input,1 presentValue 24.5");
     agent.until("crac", "24.5 C");
-    assert_eq!(
-        building.count("1001 asked ReadPropertyMultipleRequest"),
-        polled,
-        "nothing is polled that comes by itself"
+    // It is asked once for each renewal, and in no other round.
+    let asked = building.count("1001 asked ReadPropertyMultipleRequest");
+    let renewed = building.count("1001 asked SubscribeCOVRequest");
+    assert!(
+        asked <= renewed + 1,
+        "{asked} questions, {renewed} renewals"
     );
-    // A fault comes as a flag; its reason is asked for.
+    // bacpypes3 does not tell of a fault by itself; the question after a renewal finds it.
     building.order("set 1001 analog-input,1 reliability openLoop");
     let broken = agent.until("crac", "missing: ");
     assert!(broken.contains("open loop"), "{broken}");

@@ -278,9 +278,9 @@ fn outlets_of_a_simulated_strip() {
     let found = printed(&probe(&desk, port, "pdu", None));
     for line in [
         "# description: APC rPDU of a test",
-        "# apc-outlet outlet 1 \"db01\": 212 W, 5.100 kWh in steps of 0.1 kWh",
+        "# apc-outlet outlet 1 \"db01\": 212 W, 5.1 kWh in steps of 0.1 kWh",
         "# apc-outlet outlet 2 \"spare\": its power",
-        "# apc-unit unit 1: 810 W, 123456.700 kWh in steps of 0.1 kWh",
+        "# apc-unit unit 1: 810 W, 123456.7 kWh in steps of 0.1 kWh",
         "[[compute.power.snmp.feed]]",
         "model = \"apc-outlet\"\noutlet = 1\n",
     ] {

@@ -252,6 +252,16 @@ impl Point {
         })
     }
 
+    /// What came by itself, where that is enough.
+    fn stands(&self, at: Timestamp) -> Option<Observation> {
+        let standing = self.subscription.stands(at)?;
+        let object = self.object.filter(|object| self.knows_unit(*object, at));
+        object.map(|_| Observation {
+            unit: self.unit(),
+            ..standing
+        })
+    }
+
     fn unit(&self) -> Option<Unit> {
         self.units.as_ref().and_then(|(_, unit)| *unit)
     }
@@ -270,46 +280,34 @@ async fn read(
         subscribe(&state.session, changes.process(), points, lifetime_s, at).await?;
         take_in(&state.session, changes, points, at);
     }
-    let standing: Vec<_> = points
-        .iter()
-        .map(|point| point.subscription.stands(at))
-        .collect();
+    let standing: Vec<Option<Observation>> =
+        { points.iter() }.map(|point| point.stands(at)).collect();
     let mut asked: Vec<(ObjectId, Vec<Property>)> = Vec::new();
     for (point, standing) in points.iter().zip(&standing) {
         let Some(object) = point.object else { continue };
-        let has_all = standing.is_some() && point.knows_unit(object, at);
         let is_asked = asked.iter().any(|(other, _)| *other == object);
-        if !has_all && !is_asked {
+        if standing.is_none() && !is_asked {
             asked.push((object, point.wanted(object, at)));
         }
     }
     let answers = state.session.read(&asked).await?;
     let observed = points.iter_mut().zip(standing).map(|(point, standing)| {
+        if let Some(observation) = standing {
+            return Ok(observation);
+        }
         let Some(object) = point.object else {
             let why = state.unnamed.as_ref().map(|(_, why)| why.clone());
             return Err(why.unwrap_or_else(|| {
                 PointError::NotYet("the object was not looked for yet".to_owned())
             }));
         };
-        match standing {
-            Some(outcome) => {
-                if !point.knows_unit(object, at) {
-                    drop(point.observe(object, &answers, at));
-                }
-                outcome.map(|observation| Observation {
-                    unit: point.unit(),
-                    ..observation
-                })
-            }
-            None => {
-                let observed = point.observe(object, &answers, at);
-                if matches!(point.asked, Asked::Name(_)) && observed == Err(no_object(object)) {
-                    // Its number may have changed; its name counts.
-                    point.object = None;
-                }
-                observed
-            }
+        let observed = point.observe(object, &answers, at);
+        point.subscription.polled(&observed);
+        if matches!(point.asked, Asked::Name(_)) && observed == Err(no_object(object)) {
+            // Its number may have changed; its name counts.
+            point.object = None;
         }
+        observed
     });
     Ok(observed.collect())
 }

@@ -21,13 +21,6 @@ pub(super) struct Said {
     pub(super) reliability: Option<u32>,
 }
 
-impl Said {
-    /// Whether its flags speak of a fault, which Reliability says more about.
-    pub(super) fn has_fault(&self) -> bool {
-        self.flags.is_some_and(|flags| flags.is_set(FAULT))
-    }
-}
-
 /// The number, if it can be relied on.
 pub(super) fn judge(value: &Value, said: &Said) -> Result<Decimal, PointError> {
     let is_set = |place| said.flags.is_some_and(|flags| flags.is_set(place));

@@ -1,7 +1,8 @@
 //! A subscription to the changes of one object: when it is asked for, and what it has brought.
 //!
-//! Promises: a value stands only while the subscription was never interrupted; a device that refuses is
-//! polled and asked again much later. Refuses: sockets; it says what is due and is told what came of it.
+//! Promises: a value stands only while the subscription was never interrupted, is good, and was asked for
+//! once since the last renewal; a device that refuses is polled and asked again much later. Refuses:
+//! sockets; it says what is due and is told what came of it.
 
 use cms_spec::decimal::Decimal;
 use jiff::{SignedDuration, Timestamp};
@@ -13,21 +14,17 @@ use crate::thermal::device::{Observation, PointError};
 /// How long a device that refused is polled before it is asked again.
 const REFUSED_FOR: SignedDuration = SignedDuration::from_hours(1);
 
-/// What came by itself.
-#[derive(Clone, Debug, PartialEq)]
-struct Brought {
-    outcome: Result<Decimal, PointError>,
-    has_fault: bool,
-    at: Timestamp,
-}
-
 /// The subscription of one object.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Subscription {
     until: Option<Timestamp>,
     refused_until: Option<Timestamp>,
     is_unconfirmed: bool,
-    brought: Option<Brought>,
+    /// Whether the object was asked for since the last renewal: devices tell of a new value, but many do
+    /// not tell of a fault, and what they tell may be lost.
+    is_checked: bool,
+    /// The newest good value, and when it came.
+    good: Option<(Decimal, Timestamp)>,
 }
 
 impl Subscription {
@@ -49,13 +46,10 @@ impl Subscription {
 
     /// The device agreed.
     pub(super) fn agreed(&mut self, at: Timestamp, lifetime_s: u32) {
-        if !self.is_alive(at) {
-            // What came before the gap may have changed in it.
-            self.brought = None;
-        }
         let lifetime = SignedDuration::from_secs(i64::from(lifetime_s));
         self.until = at.saturating_add(lifetime).ok();
         self.refused_until = None;
+        self.is_checked = false;
     }
 
     /// The device does not want to. True when it shall be asked in the other way at once.
@@ -66,12 +60,11 @@ impl Subscription {
         }
         self.is_unconfirmed = false;
         self.until = None;
-        self.brought = None;
         self.refused_until = at.saturating_add(REFUSED_FOR).ok();
         false
     }
 
-    /// A change has come.
+    /// A change has come. One that is not good is asked for: only then the device says why.
     pub(super) fn bring(&mut self, notification: &Notification, at: Timestamp) {
         let of = |property: Property| {
             let mut values = notification.values.iter();
@@ -88,30 +81,25 @@ impl Subscription {
             },
             reliability: None,
         };
-        self.brought = Some(Brought {
-            outcome: judge(value, &said),
-            has_fault: said.has_fault(),
-            at,
-        });
+        self.good = judge(value, &said).ok().map(|raw| (raw, at));
     }
 
-    /// What stands now; nothing when the object must be polled: because nothing has come, the subscription
-    /// has run out, or there is a fault whose reason only a question tells.
-    pub(super) fn stands(&self, at: Timestamp) -> Option<Result<Observation, PointError>> {
-        let brought = self.brought.as_ref().filter(|_| self.is_alive(at))?;
-        if brought.has_fault {
-            return None;
-        }
-        Some(brought.outcome.clone().map(|raw| Observation {
+    /// The object was asked for.
+    pub(super) fn polled(&mut self, outcome: &Result<Observation, PointError>) {
+        self.is_checked = true;
+        self.good = outcome.as_ref().ok().map(|seen| (seen.raw, seen.at));
+    }
+
+    /// What stands now; nothing when the object must be asked for.
+    pub(super) fn stands(&self, at: Timestamp) -> Option<Observation> {
+        let is_alive = self.until.is_some_and(|until| at <= until);
+        let (raw, since) = self.good.filter(|_| is_alive && self.is_checked)?;
+        Some(Observation {
             raw,
-            at: brought.at,
+            at: since,
             unit: None,
             stands: true,
-        }))
-    }
-
-    fn is_alive(&self, at: Timestamp) -> bool {
-        self.until.is_some_and(|until| at <= until)
+        })
     }
 }
 
@@ -137,23 +125,32 @@ mod tests {
         }
     }
 
+    fn polled(value: i64, second: i64) -> Result<Observation, PointError> {
+        Ok(Observation::polled(Decimal::whole(value), at(second)))
+    }
+
     #[test]
     fn a_value_stands_while_the_subscription_is_renewed_in_time() {
         let mut one = Subscription::default();
         assert!(one.is_due(at(0), 60));
         one.agreed(at(0), 60);
         assert!(!one.is_due(at(19), 60));
-        assert_eq!(one.stands(at(1)), None);
+        one.bring(&change(18.5, [false; 4]), at(1));
+        assert_eq!(one.stands(at(1)), None, "it was not asked for yet");
+        one.polled(&polled(18, 1));
+        assert_eq!(one.stands(at(2)).unwrap().raw, Decimal::whole(18));
         one.bring(&change(18.4, [false; 4]), at(2));
-        let standing = one.stands(at(19)).unwrap().unwrap();
+        let standing = one.stands(at(19)).unwrap();
         assert_eq!(
-            (standing.raw.to_string(), standing.at, standing.stands),
-            ("18.4".into(), at(2), true)
+            (standing.raw.to_string(), standing.at),
+            ("18.4".into(), at(2))
         );
-        assert!(one.is_due(at(20), 60));
-        one.agreed(at(30), 60);
-        assert!(one.stands(at(61)).is_some());
-        assert_eq!(one.stands(at(91)), None, "it has run out");
+        assert!(standing.stands && one.is_due(at(20), 60));
+        one.agreed(at(20), 60);
+        assert_eq!(one.stands(at(20)), None, "it is checked after each renewal");
+        one.polled(&polled(18, 20));
+        assert!(one.stands(at(80)).is_some());
+        assert_eq!(one.stands(at(81)), None, "it has run out");
         one.agreed(at(95), 60);
         assert_eq!(
             one.stands(at(95)),
@@ -168,17 +165,22 @@ mod tests {
         assert!(one.declined(at(0)));
         assert!(!one.is_confirmed() && one.is_due(at(0), 60));
         assert!(!one.declined(at(0)));
+        one.polled(&polled(18, 0));
+        assert_eq!(one.stands(at(0)), None);
         assert!(!one.is_due(at(3599), 60));
         assert!(one.is_due(at(3600), 60) && one.is_confirmed());
     }
 
     #[test]
-    fn faults_are_polled_for_their_reason_and_warnings_are_told() {
+    fn what_is_not_good_never_stands() {
         let mut one = Subscription::default();
         one.agreed(at(0), 60);
-        one.bring(&change(f32::NAN, [false, true, false, false]), at(1));
-        assert_eq!(one.stands(at(1)), None);
+        one.polled(&polled(18, 0));
         one.bring(&change(21.0, [false, false, false, true]), at(2));
-        assert!(matches!(one.stands(at(2)), Some(Err(PointError::Bad(_)))));
+        assert_eq!(one.stands(at(2)), None);
+        one.bring(&change(21.0, [false; 4]), at(3));
+        assert!(one.stands(at(3)).is_some());
+        one.polled(&Err(PointError::Bad("open loop".to_owned())));
+        assert_eq!(one.stands(at(4)), None);
     }
 }
