@@ -11,6 +11,7 @@ pub mod compute;
 pub mod coverage;
 pub mod exposition;
 pub mod host;
+mod models;
 pub mod snmp;
 pub mod storage;
 pub mod thermal;
