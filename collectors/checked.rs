@@ -1,12 +1,15 @@
 //! Checked values of the configuration: what is wrong is refused where it stands, with its span.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cms_spec::units::Fixed;
 use jiff::SignedDuration;
-use serde::de::{Deserialize, Deserializer, Error};
+use serde::de::{self, Deserialize, Deserializer, Error, Visitor};
+use toml::Spanned;
+use toml::de::{DeValue, ValueDeserializer};
 
 /// A span of time such as `"15s"`, from `MIN` to `MAX` seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +139,49 @@ impl<'de> Deserialize<'de> for AbsolutePath {
             )));
         }
         Ok(Self(path))
+    }
+}
+
+/// Something is wrong at a place of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wrong {
+    pub(crate) span: Range<usize>,
+    pub(crate) message: String,
+}
+
+impl Wrong {
+    pub(crate) fn at(span: Range<usize>, message: impl Into<String>) -> Self {
+        Self {
+            span,
+            message: message.into(),
+        }
+    }
+
+    /// An error of the deserializer at that place.
+    pub(crate) fn refusal(self) -> toml::de::Error {
+        struct Refuse(String);
+        impl<'de> de::DeserializeSeed<'de> for Refuse {
+            type Value = ();
+            fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+                deserializer.deserialize_bool(self)
+            }
+        }
+        impl Visitor<'_> for Refuse {
+            type Value = ();
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("nothing")
+            }
+            fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
+                Err(E::custom(self.0))
+            }
+        }
+        let place = Spanned::new(self.span, DeValue::Boolean(true));
+        let refused =
+            de::DeserializeSeed::deserialize(Refuse(self.message), ValueDeserializer::from(place));
+        match refused {
+            Err(error) => error,
+            Ok(()) => toml::de::Error::custom("the table is refused"),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ pub mod compute;
 pub mod coverage;
 pub mod exposition;
 pub mod host;
-mod models;
+pub mod models;
 pub mod snmp;
 pub mod storage;
 pub mod thermal;
@@ -39,6 +39,10 @@ pub trait Collector: Send {
     /// `at` is the moment of the tick. A collector keeps only what it needs to tell the next tick
     /// apart.
     async fn collect(&mut self, at: Timestamp, out: &mut Readings) -> Result<(), CollectError>;
+
+    /// All that the last tick took is on disk, together with what [`Readings::resume_from`] said: the moment to
+    /// acknowledge it to whoever sent it.
+    fn stored(&mut self) {}
 
     /// What `status` shows about a long job, for example `scanned 1,200,000 objects`.
     fn progress(&self) -> Option<String> {
@@ -152,6 +156,7 @@ pub const ALL: &[Registration] = &[
     compute::prometheus::REGISTRATION,
     storage::filesystem::REGISTRATION,
     storage::s3::REGISTRATION,
+    models::source::REGISTRATION,
     thermal::source::REGISTRATION,
     coverage::baseline::REGISTRATION,
 ];
@@ -253,4 +258,16 @@ impl CollectError {
             Self::Vanished { .. } => "vanished",
         }
     }
+}
+
+/// An error and its causes on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }

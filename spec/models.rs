@@ -2,7 +2,7 @@
 //!
 //! Prompts and completions are not part of any type here, so they cannot leave.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::payload::v1::{self, Complexity, ModelSummary};
 use crate::provenance::Origin;
 use crate::units::{Fixed, MICROJOULES_PER_KWH, Microjoules};
+use crate::windows::BUCKET;
 
 /// A small model has at most this many parameters.
 pub const SMALL_MODEL_PARAMETERS_MAX: u64 = 30_000_000_000;
@@ -35,8 +36,9 @@ pub struct Inference {
     pub task_type: String,
     /// From a tag, a rule or the path's class.
     pub complexity: Complexity,
-    /// Input and output tokens.
-    pub tokens: u64,
+    /// Input and output tokens, where the server counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
     /// From request to last token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_time_ms: Option<u64>,
@@ -46,6 +48,36 @@ pub struct Inference {
     /// What the configured small model would have used for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub small_model_energy: Option<Microjoules>,
+    /// Index into the origins of the sample.
+    #[serde(default)]
+    pub origin: u16,
+}
+
+/// Requests of one key that are told as a sum: those that their server does not list singly, and those that
+/// the log leaves out because it is a sample.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// The endpoint that served them.
+    pub endpoint: String,
+    /// When the newest of them was answered.
+    pub at: Timestamp,
+    /// What they have in common.
+    pub key: ModelKey,
+    /// How many.
+    pub requests: u64,
+    /// How many of them were told singly, so that the log stands for them.
+    pub listed: u64,
+    /// Input and output tokens.
+    pub tokens: u64,
+    /// What those used whose energy is known.
+    pub energy: Microjoules,
+    /// How many those are.
+    pub energy_requests: u64,
+    /// What of it a small model would have saved.
+    pub wasted: Microjoules,
+    /// Index into the origins of the sample.
+    #[serde(default)]
+    pub origin: u16,
 }
 
 /// What requests are told apart by.
@@ -83,10 +115,12 @@ pub struct Observed {
     pub rolling: BTreeMap<ModelKey, ModelUse>,
     /// Requests of the slot, or a uniform sample of them.
     pub log: Vec<Inference>,
-    /// How many requests the slot had.
+    /// How many requests the log stands for.
     pub log_of: u64,
-    /// Where and when the newest request was read.
-    pub origin: Option<(Origin, Timestamp)>,
+    /// How many more the slot had, which their servers told as sums only.
+    pub summed: u64,
+    /// Where requests were read, and when the newest ones were.
+    pub origins: Vec<(Origin, Timestamp)>,
 }
 
 /// Whether a model counts as small. Unknown size does not.
@@ -110,11 +144,8 @@ impl Inference {
     /// Energy used beyond what the small model would have used; never below 0, only for mismatches.
     #[must_use]
     pub fn wasted(&self) -> Microjoules {
-        let mismatch = self.complexity == Complexity::Routine && !is_small(self.parameters);
-        match (mismatch, self.energy, self.small_model_energy) {
-            (true, Some(used), Some(needed)) => used - needed,
-            _ => Microjoules::ZERO,
-        }
+        let key = (self.complexity, self.parameters);
+        wasted(key, self.energy, self.small_model_energy)
     }
 
     /// The row of the payload.
@@ -134,6 +165,21 @@ impl Inference {
                 .energy
                 .and_then(|used| Fixed::ratio(u128::from(used.0), MICROJOULES_PER_WH)),
         }
+    }
+}
+
+/// Energy used beyond what the small model would have used, for requests of one complexity to a model of one size;
+/// never below 0, only for mismatches.
+#[must_use]
+pub fn wasted(
+    (complexity, parameters): (Complexity, Option<u64>),
+    used: Option<Microjoules>,
+    needed: Option<Microjoules>,
+) -> Microjoules {
+    let mismatch = complexity == Complexity::Routine && !is_small(parameters);
+    match (mismatch, used, needed) {
+        (true, Some(used), Some(needed)) => used - needed,
+        _ => Microjoules::ZERO,
     }
 }
 
@@ -206,4 +252,34 @@ pub fn sample_rank(request_id: &str) -> u64 {
         });
     let mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     mixed ^ (mixed >> 33)
+}
+
+/// Buckets of requests that are listed at the same time: late ones come within hours.
+const LISTED_BUCKETS_MAX: usize = 8;
+
+/// Chooses which requests of a bucket are listed: the uniform sample that the window keeps, as far as one source can
+/// know it. All others need only be counted.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    buckets: BTreeMap<i64, BTreeSet<u64>>,
+}
+
+impl Listing {
+    /// Whether a request is among those that its bucket lists so far.
+    pub fn takes(&mut self, at: Timestamp, request_id: &str) -> bool {
+        let bucket = BUCKET.slot_at(at).number(BUCKET);
+        let rank = sample_rank(request_id);
+        let ranks = self.buckets.entry(bucket).or_default();
+        if ranks.len() >= LOG_ROWS_MAX && ranks.last().is_some_and(|last| *last <= rank) {
+            return false;
+        }
+        ranks.insert(rank);
+        if ranks.len() > LOG_ROWS_MAX {
+            ranks.pop_last();
+        }
+        while self.buckets.len() > LISTED_BUCKETS_MAX {
+            self.buckets.pop_first();
+        }
+        true
+    }
 }

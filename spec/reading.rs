@@ -14,7 +14,7 @@ use crate::dark::StorageScan;
 use crate::ghost::InstanceFacts;
 use crate::heat::ThermalFacts;
 use crate::ids::Subject;
-use crate::models::Inference;
+use crate::models::{Inference, Tally};
 use crate::provenance::Origin;
 use crate::survey::Survey;
 
@@ -107,8 +107,10 @@ pub struct Readings {
     readings: Vec<Reading>,
     snapshots: Vec<Snapshot>,
     inferences: Vec<Inference>,
+    tallies: Vec<Tally>,
     refused: u64,
     boot: Option<String>,
+    resume: Option<String>,
 }
 
 /// Names an origin pushed earlier; only [`Readings::origin`] makes one.
@@ -136,6 +138,17 @@ pub struct Sample {
     /// Requests to models that were served since the sample before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inferences: Vec<Inference>,
+    /// Requests to models that are told as sums.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tallies: Vec<Tally>,
+}
+
+impl Sample {
+    /// How many values and statements it has.
+    #[must_use]
+    pub fn values(&self) -> usize {
+        self.readings.len() + self.snapshots.len() + self.inferences.len() + self.tallies.len()
+    }
 }
 
 impl Readings {
@@ -179,12 +192,38 @@ impl Readings {
     }
 
     /// Adds one served request to a model.
-    pub fn inference(&mut self, inference: Inference) {
+    pub fn inference(&mut self, inference: Inference, origin: OriginIndex) {
         if self.inferences.len() >= READINGS_MAX {
             self.refused += 1;
             return;
         }
-        self.inferences.push(inference);
+        self.inferences.push(Inference {
+            origin: origin.0,
+            ..inference
+        });
+    }
+
+    /// Adds a sum of served requests to a model.
+    pub fn tally(&mut self, tally: Tally, origin: OriginIndex) {
+        if self.tallies.len() >= READINGS_MAX {
+            self.refused += 1;
+            return;
+        }
+        self.tallies.push(Tally {
+            origin: origin.0,
+            ..tally
+        });
+    }
+
+    /// Says where the source goes on after a restart. It is kept in the same write as the readings, so that
+    /// none is lost and none is told twice.
+    pub fn resume_from(&mut self, checkpoint: String) {
+        self.resume = Some(checkpoint);
+    }
+
+    /// Takes what [`Readings::resume_from`] said.
+    pub fn take_resume(&mut self) -> Option<String> {
+        self.resume.take()
     }
 
     /// Where the values of each quantity come from, each origin once.
@@ -223,7 +262,10 @@ impl Readings {
     /// Whether nothing was taken.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.readings.is_empty() && self.snapshots.is_empty() && self.inferences.is_empty()
+        self.readings.is_empty()
+            && self.snapshots.is_empty()
+            && self.inferences.is_empty()
+            && self.tallies.is_empty()
     }
 
     /// Forgets everything, for the next tick.
@@ -242,6 +284,7 @@ impl Readings {
             readings: self.readings,
             snapshots: self.snapshots,
             inferences: self.inferences,
+            tallies: self.tallies,
         }
     }
 }

@@ -307,6 +307,9 @@ async fn tick_until_lost(
                     None => collecting.status.ok(name, ticked.progress.or(changed)),
                 }
                 let kept = keep(source.collector, name, at, ticked.readings, collecting).await;
+                if kept.is_ok() {
+                    collector.stored();
+                }
                 if let Err(error) = &kept
                     && !unwritten
                 {
@@ -419,17 +422,22 @@ async fn keep(
     collector: &'static str,
     name: &str,
     at: Timestamp,
-    readings: Readings,
+    mut readings: Readings,
     collecting: &Collecting,
 ) -> Result<(), StoreError> {
+    let resume = readings.take_resume();
+    let resume = resume.filter(|resume| resume.len() <= CHECKPOINT_BYTES_MAX);
     if readings.refused() > 0 {
         tracing::error!(source = %name, lost = readings.refused(), "more readings than one tick may hold");
     }
     if readings.is_empty() {
-        return Ok(());
+        return match resume {
+            Some(resume) => collecting.store.keep_checkpoint(name, resume).await,
+            None => Ok(()),
+        };
     }
     let sample = readings.stamp(collector, at, &collecting.clock.boot_id());
-    let kept = collecting.store.record(name, sample).await;
+    let kept = collecting.store.record_to(name, sample, resume).await;
     match &kept {
         Ok(()) => {
             collecting.status.ok("store", None);

@@ -9,23 +9,8 @@ use super::device::{Device, Protocol};
 use super::formula::Formula;
 use super::rules::Written;
 use super::within::Within;
+use crate::checked::Wrong;
 use crate::{CollectError, Host};
-
-/// Something is wrong at a place of the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Wrong {
-    pub(super) span: std::ops::Range<usize>,
-    pub(super) message: String,
-}
-
-impl Wrong {
-    pub(super) fn at(span: std::ops::Range<usize>, message: impl Into<String>) -> Self {
-        Self {
-            span,
-            message: message.into(),
-        }
-    }
-}
 
 /// Opens a device.
 pub(super) type Open = dyn Fn(&Host) -> Result<Box<dyn Device>, CollectError> + Send + Sync;

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::device::{Device, Observation, PointError};
 use super::protocols::Planned;
-use crate::{CollectError, Host};
+use crate::{CollectError, Host, chain};
 
 /// Longest round of one device. A gateway with thirty slow units needs a minute; what takes longer hangs.
 const ROUND_MAX: Duration = Duration::from_secs(120);
@@ -218,16 +218,4 @@ async fn serve(
             points: vec![Err(failed); points],
         });
     }
-}
-
-/// An error and its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -461,7 +461,7 @@ pub(super) fn heat(
 /// Entries of a model efficiency payload.
 pub(super) fn model(observed: &models::Observed, end: Timestamp) -> Vec<Entry> {
     let mut entries = Vec::new();
-    if let Some((origin, at)) = &observed.origin {
+    for (origin, at) in &observed.origins {
         for figure in ["inference_log[]", "summary"] {
             let mut entry = Entry::new(figure, origin);
             entry.observed_at = Some((*at).min(end));
@@ -476,6 +476,25 @@ pub(super) fn model(observed: &models::Observed, end: Timestamp) -> Vec<Entry> {
         let mut entry = rule("inference_log[]", "hash-sample/1", Quality::Measured, note);
         entry.rows = Some(shown);
         entries.push(entry);
+    }
+    if observed.summed > 0 {
+        let note = format!(
+            "{} requests of the slot were told as sums only: they count in the summary and have no row here",
+            observed.summed
+        );
+        entries.push(rule("inference_log[]", "sums/1", Quality::Measured, note));
+    }
+    let untold = count(
+        observed
+            .log
+            .iter()
+            .filter(|row| row.tokens.is_none())
+            .count(),
+    );
+    if untold > 0 {
+        let note = format!("the servers of {untold} listed requests do not count tokens");
+        let figure = "inference_log[].tokens_processed";
+        entries.push(rule(figure, "tokens/1", Quality::Unavailable, note));
     }
     for (figure, requests, note) in models::unknowns(&observed.rolling) {
         if requests > 0 {

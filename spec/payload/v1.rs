@@ -105,7 +105,8 @@ pub struct Inference {
     /// `null` when the vendor does not say.
     pub model_parameters: Option<u64>,
     pub response_time_ms: Option<u64>,
-    pub tokens_processed: u64,
+    /// `null` when the server does not count them.
+    pub tokens_processed: Option<u64>,
     pub energy_estimate_wh: Option<Fixed<3>>,
 }
 

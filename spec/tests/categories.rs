@@ -204,10 +204,11 @@ mod tests {
             parameters: Some(30_000_000_000 + number % 2),
             task_type: "summarization".to_owned(),
             complexity: Complexity::Routine,
-            tokens: 10,
+            tokens: Some(10),
             response_time_ms: None,
             energy: Some(Microjoules(7_200_000)),
             small_model_energy: Some(Microjoules(10_000_000)),
+            origin: 0,
         }
     }
 
@@ -215,9 +216,9 @@ mod tests {
     fn a_long_log_is_sampled_and_survives_a_restart() {
         let mut windows = Windows::new();
         let mut readings = Readings::default();
-        readings.origin(Origin::measured("vllm", "vllm/1", Confidence::B));
+        let origin = readings.origin(Origin::measured("vllm", "vllm/1", Confidence::B));
         for number in 0..1_000 {
-            readings.inference(request(number));
+            readings.inference(request(number), origin);
         }
         let dirty = windows.observe(&readings.stamp("models/vllm", at(2), "b"));
         let mut reborn = Windows::new();

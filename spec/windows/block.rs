@@ -13,7 +13,7 @@ use crate::ids::Subject;
 use crate::models::{Inference, ModelKey};
 
 /// First bytes of every block; the last one is the format's version.
-const MAGIC: &[u8; 5] = b"CMSB\x01";
+const MAGIC: &[u8; 5] = b"CMSB\x02";
 
 /// Buckets of the years that a timestamp can hold, and some to spare.
 const BUCKET_NUMBERS: RangeInclusive<i64> = -1_000_000_000..=1_000_000_000;
@@ -59,7 +59,7 @@ pub(super) fn write(windows: &Windows, bucket: i64) -> Vec<u8> {
     table(&mut out, models);
     if let Some(log) = windows.models.logs.get(&bucket) {
         let rows: Vec<&Inference> = log.rows.values().collect();
-        if let Ok(text) = serde_json::to_vec(&(log.of, rows)) {
+        if let Ok(text) = serde_json::to_vec(&(log.of, log.summed, rows)) {
             out.extend(text);
         }
     }
@@ -84,7 +84,7 @@ pub(super) fn read(windows: &mut Windows, bucket: i64, bytes: &[u8]) -> Result<(
     let log = if rest.is_empty() {
         None
     } else {
-        let log: (u64, Vec<Inference>) =
+        let log: (u64, u64, Vec<Inference>) =
             serde_json::from_slice(rest).map_err(|_| BlockError::Table("inference log"))?;
         Some(log)
     };
@@ -131,12 +131,13 @@ pub(super) fn read(windows: &mut Windows, bucket: i64, bytes: &[u8]) -> Result<(
         }
     }
     windows.models.logs.remove(&bucket);
-    if let Some((of, rows)) = log {
+    if let Some((of, summed, rows)) = log {
         let mut log = Log::default();
         for row in &rows {
             log.add(row);
         }
         log.of = of.max(log.of);
+        log.summed = summed;
         windows.models.logs.insert(bucket, log);
         windows.models.forget_logs();
     }

@@ -34,7 +34,7 @@ pub struct Carry {
     instances: BTreeMap<Subject, InstanceCarry>,
     thermal: BTreeMap<Subject, ThermalCarry>,
     endpoints: BTreeMap<String, i64>,
-    newest_inference: Option<(u16, i64)>,
+    inference_origins: BTreeMap<u16, i64>,
     dropped: Dropped,
 }
 
@@ -153,7 +153,7 @@ pub(super) fn take(windows: &Windows) -> Carry {
         instances,
         thermal,
         endpoints: windows.models.endpoints.clone(),
-        newest_inference: windows.models.newest,
+        inference_origins: windows.models.origins.clone(),
         dropped: windows.dropped,
     }
 }
@@ -243,7 +243,7 @@ pub(super) fn put(windows: &mut Windows, carry: Carry) {
         source.series = kept.series.map(unpack);
     }
     windows.models.endpoints = carry.endpoints;
-    windows.models.newest = carry.newest_inference;
+    windows.models.origins = carry.inference_origins;
     windows.dropped = carry.dropped;
     if blocks_first {
         windows.sweep();

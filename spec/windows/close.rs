@@ -155,8 +155,8 @@ fn model(windows: &Windows, slot: Slot) -> Result<Content, NothingToSay> {
     if rolling.is_empty() {
         return Err(nothing("no model request was read in the last 30 days"));
     }
-    let (log, log_of) = windows.models.log(slot);
-    let origin = windows.models.origin().and_then(|(index, at)| {
+    let (log, log_of, summed) = windows.models.log(slot);
+    let origins = windows.models.origins().filter_map(|(index, at)| {
         let origin = windows.origins.get(Some(index))?;
         Some((origin.clone(), timestamp(at)))
     });
@@ -164,7 +164,8 @@ fn model(windows: &Windows, slot: Slot) -> Result<Content, NothingToSay> {
         rolling,
         log,
         log_of,
-        origin,
+        summed,
+        origins: origins.collect(),
     })))
 }
 

@@ -171,7 +171,7 @@ impl Windows {
     /// Takes a sample in.
     pub fn observe(&mut self, sample: &Sample) -> Dirty {
         let at = millis(sample.at);
-        let values = sample.readings.len() + sample.snapshots.len() + sample.inferences.len();
+        let values = sample.values();
         let mut dirty = Dirty::default();
         if values == 0 {
             return dirty;
@@ -230,18 +230,32 @@ impl Windows {
                 self.dropped.note(taken);
             }
         }
-        let origin = origins.first().copied().flatten();
+        let (floor, dirty_here) = (entry.floor, entry.dirty);
+        let origin_of = |index: u16| origins.get(usize::from(index)).copied().flatten();
         for inference in &sample.inferences {
-            if !self.models.endpoints.contains_key(&inference.endpoint) {
-                let (endpoint, span) = (&inference.endpoint, Span::once(inference.at));
-                self.is_remembered |= self.history.saw(Kind::ModelEndpoint, endpoint, span);
-            }
-            let (floor, dirty) = (entry.floor, &mut *entry.dirty);
+            self.remember_endpoint(&inference.endpoint, inference.at);
+            let origin = origin_of(inference.origin);
+            let dropped = &mut self.dropped;
             self.models
-                .observe(inference, origin, floor, dirty, &mut self.dropped);
+                .observe(inference, origin, floor, dirty_here, dropped);
+        }
+        for tally in &sample.tallies {
+            self.remember_endpoint(&tally.endpoint, tally.at);
+            let origin = origin_of(tally.origin);
+            let dropped = &mut self.dropped;
+            self.models.tally(tally, origin, floor, dirty_here, dropped);
         }
         dirty.statements |= std::mem::take(&mut self.is_remembered);
         dirty
+    }
+
+    /// Remembers when an endpoint was first seen.
+    fn remember_endpoint(&mut self, endpoint: &String, at: Timestamp) {
+        if !self.models.endpoints.contains_key(endpoint) {
+            self.is_remembered |= self
+                .history
+                .saw(Kind::ModelEndpoint, endpoint, Span::once(at));
+        }
     }
 
     /// The column block of one bucket: what the store keeps of it.
@@ -397,7 +411,7 @@ impl Windows {
             for source in self.thermal.values() {
                 used.extend(source.origins());
             }
-            used.extend(self.models.origin().map(|(index, _)| index));
+            used.extend(self.models.origins().map(|(index, _)| index));
             self.origins.forget_all_but(&used);
         }
         let index = self.origins.insert(origin);

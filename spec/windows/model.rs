@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::ring::Ring;
-use super::{BUCKET_MS, Dirty, Dropped, millis};
-use crate::models::{Inference, LOG_ROWS_MAX, ModelKey, ModelUse, sample_rank};
+use super::{BUCKET_MS, Dirty, Dropped, millis, timestamp};
+use crate::models::{Inference, LOG_ROWS_MAX, ModelKey, ModelUse, Tally, sample_rank};
 use crate::slot::Slot;
+use crate::units::Microjoules;
 
 /// Most combinations of model, task and complexity.
 pub(super) const KEYS_MAX: usize = 10_000;
@@ -16,6 +17,9 @@ pub(super) const ENDPOINTS_MAX: usize = 10_000;
 /// Logs are kept for two hours of slots: the newest goes out, the others can still close late.
 pub(super) const LOGS_MAX: usize = 8;
 
+/// Most places that requests are read at and that the payload names: feeds and how they are read.
+const ORIGINS_MAX: usize = 64;
+
 /// Columns of a bucket: requests, tokens, energy, requests with energy, wasted energy.
 pub(super) const MODEL_COLUMNS: usize = 5;
 
@@ -25,7 +29,8 @@ pub(super) struct Models {
     pub(super) keys: BTreeMap<ModelKey, Ring<MODEL_COLUMNS>>,
     pub(super) endpoints: BTreeMap<String, i64>,
     pub(super) logs: BTreeMap<i64, Log>,
-    pub(super) newest: Option<(u16, i64)>,
+    /// Where requests were read, by index, and when the newest ones were answered.
+    pub(super) origins: BTreeMap<u16, i64>,
 }
 
 /// The requests of one bucket, or a uniform sample: those whose ids hash lowest.
@@ -33,9 +38,20 @@ pub(super) struct Models {
 pub(super) struct Log {
     pub(super) rows: BTreeMap<(u64, String), Inference>,
     pub(super) of: u64,
+    /// Requests that were told as sums only.
+    pub(super) summed: u64,
+}
+
+/// One request, or a sum of them, on its way into a window.
+struct Entry<'a> {
+    at: i64,
+    key: ModelKey,
+    endpoint: &'a str,
+    row: [u64; MODEL_COLUMNS],
 }
 
 impl Models {
+    /// Takes one request in.
     pub(super) fn observe(
         &mut self,
         inference: &Inference,
@@ -44,42 +60,96 @@ impl Models {
         dirty: &mut Dirty,
         dropped: &mut Dropped,
     ) {
-        let at = millis(inference.at);
+        let energy = inference.energy;
+        let entry = Entry {
+            at: millis(inference.at),
+            key: inference.key(),
+            endpoint: &inference.endpoint,
+            row: [
+                1,
+                inference.tokens.unwrap_or(0),
+                energy.unwrap_or(Microjoules::ZERO).0,
+                u64::from(energy.is_some()),
+                inference.wasted().0,
+            ],
+        };
+        if let Some(log) = self.enter(entry, origin, floor, dirty, dropped) {
+            log.add(inference);
+        }
+        self.forget_logs();
+    }
+
+    /// Takes a sum of requests in.
+    pub(super) fn tally(
+        &mut self,
+        tally: &Tally,
+        origin: Option<u16>,
+        floor: i64,
+        dirty: &mut Dirty,
+        dropped: &mut Dropped,
+    ) {
+        let entry = Entry {
+            at: millis(tally.at),
+            key: tally.key.clone(),
+            endpoint: &tally.endpoint,
+            row: [
+                tally.requests,
+                tally.tokens,
+                tally.energy.0,
+                tally.energy_requests,
+                tally.wasted.0,
+            ],
+        };
+        if let Some(log) = self.enter(entry, origin, floor, dirty, dropped) {
+            let listed = tally.listed.min(tally.requests);
+            log.of = log.of.saturating_add(listed);
+            log.summed = log.summed.saturating_add(tally.requests - listed);
+        }
+        self.forget_logs();
+    }
+
+    /// Adds to the sums, and answers the log of the same bucket.
+    fn enter(
+        &mut self,
+        entry: Entry<'_>,
+        origin: Option<u16>,
+        floor: i64,
+        dirty: &mut Dirty,
+        dropped: &mut Dropped,
+    ) -> Option<&mut Log> {
+        let Entry {
+            at,
+            key,
+            endpoint,
+            row,
+        } = entry;
         let bucket = at.div_euclid(BUCKET_MS);
-        let key = inference.key();
         if bucket < floor {
-            dropped.late += 1;
-            return;
+            dropped.late += row[0];
+            return None;
         }
         if self.keys.len() >= KEYS_MAX && !self.keys.contains_key(&key) {
-            dropped.excess += 1;
-            return;
+            dropped.excess += row[0];
+            return None;
         }
         let ring = self.keys.entry(key).or_default();
-        ring.add(bucket, 0, 1);
-        ring.add(bucket, 1, inference.tokens);
-        if let Some(energy) = inference.energy {
-            ring.add(bucket, 2, energy.0);
-            ring.add(bucket, 3, 1);
+        for (column, amount) in row.into_iter().enumerate() {
+            ring.add(bucket, column, amount);
         }
-        ring.add(bucket, 4, inference.wasted().0);
         dirty.blocks.insert(bucket);
-        if self.endpoints.len() < ENDPOINTS_MAX || self.endpoints.contains_key(&inference.endpoint)
-        {
-            let seen = self
-                .endpoints
-                .entry(inference.endpoint.clone())
-                .or_insert(at);
+        if self.endpoints.len() < ENDPOINTS_MAX || self.endpoints.contains_key(endpoint) {
+            let seen = self.endpoints.entry(endpoint.to_owned()).or_insert(at);
             *seen = at.max(*seen);
         } else {
             dropped.excess += 1;
         }
-        let newer = self.newest.is_none_or(|(_, newest)| newest <= at);
-        if let (Some(origin), true) = (origin, newer) {
-            self.newest = Some((origin, at));
+        if let Some(origin) = origin
+            && (self.origins.len() < ORIGINS_MAX || self.origins.contains_key(&origin))
+        {
+            let newest = self.origins.entry(origin).or_insert(at);
+            *newest = at.max(*newest);
         }
-        self.logs.entry(bucket).or_default().add(inference);
-        self.forget_logs();
+        Some(self.logs.entry(bucket).or_default())
     }
 
     pub(super) fn keep(&mut self, from: i64, to: i64) {
@@ -90,6 +160,8 @@ impl Models {
         self.endpoints
             .retain(|_, seen| seen.div_euclid(BUCKET_MS) >= from);
         self.logs.retain(|bucket, _| (from..to).contains(bucket));
+        self.origins
+            .retain(|_, newest| newest.div_euclid(BUCKET_MS) >= from);
     }
 
     pub(super) fn forget_logs(&mut self) {
@@ -98,8 +170,9 @@ impl Models {
         }
     }
 
-    pub(super) fn origin(&self) -> Option<(u16, i64)> {
-        self.newest
+    /// Where requests were read.
+    pub(super) fn origins(&self) -> impl Iterator<Item = (u16, i64)> {
+        self.origins.iter().map(|(index, at)| (*index, *at))
     }
 
     pub(super) fn rolling(&self, from: i64, to: i64) -> BTreeMap<ModelKey, ModelUse> {
@@ -120,11 +193,12 @@ impl Models {
             .collect()
     }
 
-    /// The slot's requests in order of time, at most [`LOG_ROWS_MAX`], and how many there were.
-    pub(super) fn log(&self, slot: Slot) -> (Vec<Inference>, u64) {
+    /// The slot's requests in order of time, at most [`LOG_ROWS_MAX`], how many there were, and how many more were
+    /// told as sums.
+    pub(super) fn log(&self, slot: Slot) -> (Vec<Inference>, u64, u64) {
         let mut merged = Log::default();
-        let mut of = 0_u64;
-        for log in self.logs.values() {
+        let (mut of, mut summed) = (0_u64, 0_u64);
+        for (bucket, log) in &self.logs {
             let inside: Vec<&Inference> = log
                 .rows
                 .values()
@@ -134,13 +208,17 @@ impl Models {
             let kept = u128::from(super::count(log.rows.len()).max(1));
             let share = u128::from(super::count(inside.len())) * u128::from(log.of) / kept;
             of = of.saturating_add(u64::try_from(share).unwrap_or(u64::MAX));
+            // A sum has no finer time than its bucket, and counts in the slot in which the bucket begins.
+            if slot.contains(timestamp(bucket.saturating_mul(BUCKET_MS))) {
+                summed = summed.saturating_add(log.summed);
+            }
             for row in inside {
                 merged.add(row);
             }
         }
         let mut rows: Vec<Inference> = merged.rows.into_values().collect();
         rows.sort_by(|a, b| (a.at, &a.request_id).cmp(&(b.at, &b.request_id)));
-        (rows, of)
+        (rows, of, summed)
     }
 }
 

@@ -48,7 +48,7 @@ impl Store {
 }
 
 /// The key of what a source wants back. Its name may say something about what it reads, so it is not told.
-fn checkpoint_key(source: &str) -> String {
+pub(super) fn checkpoint_key(source: &str) -> String {
     format!("checkpoint {}", Digest::of(source.as_bytes()))
 }
 

@@ -30,6 +30,8 @@ pub(super) struct Unsaved {
     blocks: BTreeSet<i64>,
     carry: bool,
     statements: bool,
+    /// Where sources go on after a restart, whose samples the windows hold.
+    checkpoints: BTreeMap<String, String>,
 }
 
 impl Unsaved {
@@ -41,6 +43,7 @@ impl Unsaved {
             blocks: oldest.map_or_else(BTreeSet::new, |oldest| (oldest..oldest + span).collect()),
             carry: true,
             statements: true,
+            checkpoints: BTreeMap::new(),
         }
     }
 }
@@ -51,11 +54,24 @@ impl Store {
     /// # Errors
     /// When the database cannot be written; the windows then hold the sample until the next write.
     pub async fn record(&self, source: &str, sample: Sample) -> Result<(), StoreError> {
+        self.record_to(source, sample, None).await
+    }
+
+    /// Keeps in the same transaction where the source goes on after a restart.
+    ///
+    /// # Errors
+    /// As [`Store::record`].
+    pub async fn record_to(
+        &self,
+        source: &str,
+        sample: Sample,
+        resume: Option<String>,
+    ) -> Result<(), StoreError> {
         let source = source.to_owned();
         self.call(move |inner| {
             inner.silent.heard(&source);
             inner.hold(&source, &sample)?;
-            inner.record(&sample)
+            inner.record(&source, &sample, resume)
         })
         .await
     }
@@ -102,7 +118,12 @@ impl Store {
 }
 
 impl Inner {
-    fn record(&mut self, sample: &Sample) -> Result<(), StoreError> {
+    fn record(
+        &mut self,
+        source: &str,
+        sample: &Sample,
+        resume: Option<String>,
+    ) -> Result<(), StoreError> {
         self.refuse_when_gone()?;
         let floor = self.windows.oldest_bucket();
         let Dirty {
@@ -113,6 +134,9 @@ impl Inner {
         self.unsaved.blocks.extend(blocks);
         self.unsaved.carry |= carry;
         self.unsaved.statements |= statements;
+        if let Some(resume) = resume {
+            self.unsaved.checkpoints.insert(source.to_owned(), resume);
+        }
         if self.windows.oldest_bucket() < floor {
             // The clock was ahead and has been put right: what the window had let go belongs to it again.
             load_blocks(
@@ -155,6 +179,10 @@ impl Inner {
         if self.unsaved.statements {
             let statements = to_json("the statements", &self.windows.statements())?;
             meta::set(&transaction, sealer, "statements", &statements)?;
+        }
+        for (source, checkpoint) in &self.unsaved.checkpoints {
+            let key = meta::checkpoint_key(source);
+            meta::set(&transaction, sealer, &key, checkpoint.as_bytes())?;
         }
         if bucket > self.oldest_tick_bucket {
             close_before(&transaction, sealer, bucket)?;

@@ -142,7 +142,7 @@ impl Held {
 
 /// What a sample takes, in readings; an empty one takes something too.
 fn values(sample: &Sample) -> usize {
-    1 + sample.readings.len() + sample.snapshots.len() + sample.inferences.len()
+    1 + sample.values()
 }
 
 #[cfg(test)]

@@ -7,8 +7,9 @@ use cms_spec::Subject;
 use toml::Spanned;
 
 use super::settings::PointWritten;
+use crate::checked::Wrong;
 use crate::thermal::formula::is_of_name;
-use crate::thermal::protocols::{Devices, Means, Wrong};
+use crate::thermal::protocols::{Devices, Means};
 use crate::thermal::rules::Rules;
 use crate::thermal::unit::{Dimension, Unit};
 

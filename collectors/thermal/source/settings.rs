@@ -11,12 +11,12 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, de};
 use toml::Spanned;
-use toml::de::{DeValue, ValueDeserializer};
+use toml::de::ValueDeserializer;
 
 use super::Thermal;
 use super::points::{Points, Role};
-use crate::checked::Every;
-use crate::thermal::protocols::{Origins, Table, Wrong};
+use crate::checked::{Every, Wrong};
+use crate::thermal::protocols::{Origins, Table};
 use crate::thermal::unit::{Dimension, Unit};
 use crate::thermal::within::Within;
 use crate::{Collector, Host, OpenError, Registration, Settings};
@@ -243,34 +243,7 @@ fn parse(table: ValueDeserializer<'_>) -> Result<Box<dyn Settings>, toml::de::Er
     let table = Table::<Interval, Spanned<SourceWritten>, PointWritten>::deserialize(table)?;
     match Config::checked(table) {
         Ok(config) => Ok(Box::new(config)),
-        Err(wrong) => Err(refusal(wrong)),
-    }
-}
-
-/// An error of the deserializer at a place that is known.
-fn refusal(wrong: Wrong) -> toml::de::Error {
-    struct Refuse(String);
-    impl<'de> de::DeserializeSeed<'de> for Refuse {
-        type Value = ();
-        fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-            deserializer.deserialize_bool(self)
-        }
-    }
-    impl Visitor<'_> for Refuse {
-        type Value = ();
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("nothing")
-        }
-        fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
-            Err(E::custom(self.0))
-        }
-    }
-    let place = Spanned::new(wrong.span, DeValue::Boolean(true));
-    let refused =
-        de::DeserializeSeed::deserialize(Refuse(wrong.message), ValueDeserializer::from(place));
-    match refused {
-        Err(error) => error,
-        Ok(()) => toml::de::Error::custom("the table is refused"),
+        Err(wrong) => Err(wrong.refusal()),
     }
 }
 

@@ -7,7 +7,7 @@ const SOURCE: &str = "[[source]]\nlocation = 'rack-07'\nequipment_type = 'gpu_cl
 
 fn load(text: &str) -> Result<Config, toml::de::Error> {
     let table: Table<Interval, Spanned<SourceWritten>, PointWritten> = toml::from_str(text)?;
-    Config::checked(table).map_err(refusal)
+    Config::checked(table).map_err(Wrong::refusal)
 }
 
 /// What is said, and the text that it is said of.

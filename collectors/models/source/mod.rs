@@ -1,0 +1,179 @@
+//! Model servers: their feeds, and what becomes of what they tell.
+//!
+//! Owns: when feeds are asked, which requests are new, what kind of task each was, what it used. Promises: what was told
+//! and where the feed goes on are written together, so that a restart loses nothing and repeats nothing; a feed
+//! that hangs or fails costs no other one. Refuses: prompts; there is no type here that could hold one.
+
+mod classify;
+mod counting;
+mod feeds;
+mod kinds;
+mod seen;
+mod settings;
+mod sizes;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use cms_spec::reading::Readings;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+
+use crate::{CollectError, Collector, Host};
+
+use counting::{Shared, State};
+use feeds::{PATIENCE, Running};
+use settings::Config;
+pub use settings::REGISTRATION;
+
+/// Most problems that are told in one line.
+const TOLD_MAX: usize = 3;
+
+/// The collector.
+struct Models {
+    host: Host,
+    shared: Arc<Shared>,
+    feeds: Vec<Running>,
+    details: Vec<String>,
+    trouble: Option<String>,
+}
+
+/// What is wanted back after a restart.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Kept {
+    salt: [u8; 16],
+    /// Hashes of the newest requests.
+    #[serde(default)]
+    seen: Vec<u64>,
+    /// Where each feed goes on, by its name.
+    #[serde(default)]
+    feeds: BTreeMap<String, String>,
+}
+
+impl Models {
+    fn open(config: &Config, host: &Host) -> Result<Self, CollectError> {
+        let mut salt = [0; 16];
+        aws_lc_rs::rand::fill(&mut salt).map_err(|_| CollectError::Malformed {
+            what: "the random source of this machine".to_owned(),
+            found: "it gives nothing".to_owned(),
+        })?;
+        let mut state = State::default();
+        for facts in &config.sizes {
+            state.sizes.learn(facts.clone());
+        }
+        let shared = Shared {
+            rules: config.rules.clone(),
+            salt,
+            plain_ids: config.plain_ids,
+            small: config.small,
+            published: config.published,
+            state: Mutex::new(state),
+        };
+        Ok(Self {
+            host: host.clone(),
+            shared: Arc::new(shared),
+            feeds: config.sources.iter().cloned().map(Running::new).collect(),
+            details: Vec::new(),
+            trouble: None,
+        })
+    }
+
+    fn kept(&self) -> Option<String> {
+        let feeds = self.feeds.iter().filter_map(|feed| {
+            let checkpoint = feed.checkpoint()?;
+            Some((feed.spec.name.clone(), checkpoint.to_owned()))
+        });
+        let kept = Kept {
+            salt: self.shared.salt,
+            seen: self.shared.state().seen.newest(),
+            feeds: feeds.collect(),
+        };
+        serde_json::to_string(&kept).ok()
+    }
+}
+
+#[async_trait]
+impl Collector for Models {
+    async fn collect(&mut self, at: Timestamp, out: &mut Readings) -> Result<(), CollectError> {
+        for feed in &mut self.feeds {
+            feed.begin(at, &self.host, &self.shared);
+        }
+        let all = async {
+            for feed in &mut self.feeds {
+                feed.finished().await;
+            }
+        };
+        let _late = timeout(PATIENCE, all).await;
+        for feed in &mut self.feeds {
+            feed.end(at, out).await;
+        }
+        if self.feeds.iter().any(Running::is_told)
+            && let Some(kept) = self.kept()
+        {
+            out.resume_from(kept);
+        }
+        self.details = self.feeds.iter().flat_map(Running::details).collect();
+        let troubles: Vec<String> = self.feeds.iter().filter_map(|f| f.trouble(at)).collect();
+        let more = troubles.len().saturating_sub(TOLD_MAX);
+        let told: Vec<String> = troubles.into_iter().take(TOLD_MAX).collect();
+        self.trouble = match (told.is_empty(), more) {
+            (true, _) => None,
+            (false, 0) => Some(told.join("; ")),
+            (false, more) => Some(format!("{}; and {more} more", told.join("; "))),
+        };
+        Ok(())
+    }
+
+    fn stored(&mut self) {
+        for feed in &mut self.feeds {
+            feed.stored();
+        }
+    }
+
+    fn progress(&self) -> Option<String> {
+        // Senders wait for their answer, so a quiet tick must not make the next one late.
+        let requests: u64 = self.feeds.iter().map(Running::requests).sum();
+        Some(format!("{requests} requests since the start"))
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.feeds.iter().any(Running::is_waiting)
+    }
+
+    fn details(&self) -> Vec<String> {
+        self.details.clone()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.trouble.clone()
+    }
+
+    fn checkpoint(&self) -> Option<String> {
+        // What is told but not stored must not be skipped after a restart.
+        let is_told = self.feeds.iter().any(Running::is_told);
+        if is_told { None } else { self.kept() }
+    }
+
+    fn resume(&mut self, checkpoint: &str) {
+        let Ok(kept) = serde_json::from_str::<Kept>(checkpoint) else {
+            return;
+        };
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.salt = kept.salt;
+        }
+        for request in kept.seen {
+            self.shared.state().seen.is_new(request);
+        }
+        let mut feeds = kept.feeds;
+        for feed in &mut self.feeds {
+            if let Some(checkpoint) = feeds.remove(&feed.spec.name) {
+                feed.resume(checkpoint);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

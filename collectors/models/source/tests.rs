@@ -1,0 +1,262 @@
+//! What becomes of what feeds tell: counted once, shared exactly, kept over a restart.
+
+use std::sync::Arc;
+
+use cms_spec::payload::v1::Complexity;
+use cms_spec::reading::{Readings, Sample};
+use cms_spec::units::Microjoules;
+use proptest::prelude::*;
+
+use super::counting::{Counting, Small, Unshared};
+use super::settings::Spec;
+use super::*;
+use crate::models::feed::{Feed, Out};
+use crate::models::request::{Request, Sum, Tags, Used, Word};
+use crate::web::Offline;
+
+fn word(text: &str) -> Word {
+    Word::new(text.as_bytes()).expect("a word")
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_780_000_000 + second).expect("a time")
+}
+
+fn request(number: u64, output_tokens: u64) -> Request {
+    Request {
+        id: Some(word(&format!("r{number}"))),
+        model: Some(word("m")),
+        input_tokens: Some(1),
+        output_tokens: Some(output_tokens),
+        tags: Tags {
+            task_type: Some(word("summarization")),
+            complexity: Some(Complexity::Routine),
+        },
+        ..Request::default()
+    }
+}
+
+fn shared() -> Arc<Shared> {
+    Arc::new(Shared {
+        rules: Vec::new(),
+        salt: [7; 16],
+        plain_ids: false,
+        small: Small::Measured(Microjoules(1_000)),
+        published: false,
+        state: Mutex::new(State::default()),
+    })
+}
+
+fn told(counting: Counting) -> Sample {
+    let mut out = Readings::default();
+    let origin = cms_spec::provenance::Origin::measured(
+        "fake",
+        "fake/1",
+        cms_spec::provenance::Confidence::B,
+    );
+    let origin = out.origin(origin);
+    counting.finish(origin, &mut out);
+    out.stamp("models/source", at(0), "boot")
+}
+
+proptest! {
+    /// The energy of a span is shared among its requests to the last microjoule.
+    #[test]
+    fn shares_add_up(used in 1_u64..1_000_000_000_000, tokens in prop::collection::vec(0_u64..5_000, 1..900)) {
+        let shared = shared();
+        let mut counting = Counting::new(&shared, "chat", at(0), Unshared::default());
+        for (number, tokens) in tokens.iter().enumerate() {
+            counting.request(request(number as u64, *tokens));
+        }
+        counting.used(Used { energy: Microjoules(used), over_ms: 1_000 });
+        let sample = told(counting);
+        let of_rows: u64 = sample.inferences.iter().filter_map(|row| row.energy).map(|e| e.0).sum();
+        let of_sums: u64 = sample.tallies.iter().map(|tally| tally.energy.0).sum();
+        prop_assert_eq!(of_rows + of_sums, used);
+        let requests: u64 = sample.tallies.iter().map(|tally| tally.requests).sum();
+        prop_assert_eq!(requests + sample.inferences.len() as u64, tokens.len() as u64);
+        prop_assert!(sample.inferences.len() <= 900);
+    }
+}
+
+#[test]
+fn a_request_counts_once_and_its_id_is_salted() {
+    let shared = shared();
+    let mut counting = Counting::new(&shared, "chat", at(0), Unshared::default());
+    counting.request(request(1, 10));
+    counting.request(request(1, 10));
+    counting.request(request(2, 10));
+    assert_eq!(
+        (counting.counts.requests, counting.counts.duplicates),
+        (2, 1)
+    );
+    let sample = told(counting);
+    assert_eq!(sample.inferences.len(), 2);
+    assert!(
+        sample
+            .inferences
+            .iter()
+            .all(|row| row.request_id.len() == 32)
+    );
+    let mut again = Counting::new(&shared, "other", at(1), Unshared::default());
+    again.request(request(2, 10));
+    assert!(again.is_empty(), "another source tells it, too");
+}
+
+#[test]
+fn many_requests_take_no_more_rows_than_the_log_has() {
+    let shared = shared();
+    let mut rows = 0;
+    for tick in 0..50 {
+        let mut counting = Counting::new(&shared, "chat", at(tick), Unshared::default());
+        for number in 0..1_000 {
+            counting.request(request(tick as u64 * 1_000 + number, 1));
+        }
+        rows += told(counting).inferences.len();
+    }
+    assert!(
+        (400..4_000).contains(&rows),
+        "{rows} rows of 50,000 requests"
+    );
+}
+
+#[test]
+fn idle_energy_is_nobodys_and_a_request_has_what_was_used_for_it() {
+    let shared = shared();
+    let mut counting = Counting::new(&shared, "chat", at(0), Unshared::default());
+    let second = Used {
+        energy: Microjoules(50_000_000),
+        over_ms: 1_000,
+    };
+    counting.used(second);
+    let mut out = Readings::default();
+    let origin = cms_spec::provenance::Origin::measured(
+        "fake",
+        "fake/1",
+        cms_spec::provenance::Confidence::B,
+    );
+    let index = out.origin(origin.clone());
+    let waits = counting.finish(index, &mut out);
+    assert!(out.is_empty());
+    let mut counting = Counting::new(&shared, "chat", at(1), waits);
+    counting.used(second);
+    counting.request(request(1, 1_000));
+    let sample = told(counting);
+    assert_eq!(sample.inferences[0].energy, Some(Microjoules(100_000_000)));
+    assert_eq!(
+        sample.inferences[0].small_model_energy,
+        Some(Microjoules(1_000))
+    );
+    let mut counting = Counting::new(&shared, "chat", at(99), Unshared::default());
+    counting.used(Used {
+        energy: Microjoules(1),
+        over_ms: 90_000,
+    });
+    assert_eq!(counting.finish(index, &mut out), Unshared::default());
+}
+
+/// Tells as many requests as it is asked times, and goes on from its checkpoint.
+struct Numbered {
+    next: u64,
+    acknowledged: Arc<Mutex<u64>>,
+}
+
+#[async_trait]
+impl Feed for Numbered {
+    async fn take(&mut self, at: Timestamp, out: &mut dyn Out) -> Result<(), CollectError> {
+        match self.next {
+            3 => panic!("a bug"),
+            _ => {
+                out.request(request(self.next, 5));
+                out.sum(Sum {
+                    at: Some(at),
+                    requests: Some(2),
+                    output_tokens: Some(7),
+                    ..Sum::default()
+                });
+                self.next += 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn checkpoint(&self) -> Option<String> {
+        Some(self.next.to_string())
+    }
+
+    fn resume(&mut self, checkpoint: &str) {
+        self.next = checkpoint.parse().expect("a number");
+    }
+
+    fn stored(&mut self) {
+        *self.acknowledged.lock().expect("no panic under it") = self.next;
+    }
+}
+
+fn models(acknowledged: &Arc<Mutex<u64>>) -> Models {
+    let acknowledged = Arc::clone(acknowledged);
+    let open = move |_: &Host| -> Result<Box<dyn Feed>, CollectError> {
+        Ok(Box::new(Numbered {
+            next: 0,
+            acknowledged: Arc::clone(&acknowledged),
+        }))
+    };
+    let spec = Spec {
+        name: "chat".to_owned(),
+        label: "fake/log".to_owned(),
+        method: "fake-log/1".to_owned(),
+        note: "for tests".to_owned(),
+        open: Arc::new(open),
+    };
+    Models {
+        host: Host::local(
+            "host:a".parse().expect("a name"),
+            "here".to_owned(),
+            Arc::new(Offline),
+        ),
+        shared: shared(),
+        feeds: vec![Running::new(spec)],
+        details: Vec::new(),
+        trouble: None,
+    }
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_where_the_store_says_and_a_panic_costs_nothing_else() {
+    let acknowledged = Arc::new(Mutex::new(0));
+    let mut before = models(&acknowledged);
+    let mut kept = None;
+    for second in 0..3 {
+        let mut out = Readings::default();
+        before.collect(at(second), &mut out).await.expect("a tick");
+        kept = out.take_resume();
+        assert!(
+            before.checkpoint().is_none(),
+            "what is told waits for the store"
+        );
+        before.stored();
+        let sample = out.stamp("models/source", at(second), "boot");
+        assert_eq!((sample.inferences.len(), sample.tallies.len()), (1, 1));
+    }
+    assert_eq!(*acknowledged.lock().expect("no panic under it"), 3);
+    assert_eq!(before.checkpoint(), kept);
+
+    let mut after = models(&acknowledged);
+    after.resume(&kept.expect("a checkpoint"));
+    assert_eq!(after.shared.salt, [7; 16]);
+    let mut out = Readings::default();
+    after.collect(at(10), &mut out).await.expect("a tick");
+    assert!(out.is_empty());
+    let trouble = after.trouble().expect("the feed is lost");
+    assert!(trouble.contains("chat: its code has a bug"), "{trouble}");
+    // After its pause it is opened again, from where it was.
+    after.feeds[0].resume("2".to_owned());
+    after.collect(at(25), &mut out).await.expect("a tick");
+    let sample = out.stamp("models/source", at(25), "boot");
+    assert!(
+        sample.inferences.is_empty(),
+        "request 2 was seen before the restart"
+    );
+    assert_eq!(sample.tallies.len(), 1);
+    assert_eq!(after.trouble(), None);
+}
