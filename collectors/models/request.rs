@@ -75,8 +75,12 @@ pub(crate) struct Request {
     pub(crate) input_tokens: Option<u64>,
     /// Output tokens.
     pub(crate) output_tokens: Option<u64>,
+    /// Both together, where only that is told.
+    pub(crate) total_tokens: Option<u64>,
     /// From request to last token.
     pub(crate) duration_ms: Option<u64>,
+    /// What it used, where its server measured that.
+    pub(crate) energy: Option<Microjoules>,
     /// How the task was tagged.
     pub(crate) tags: Tags,
     /// Where it came in.

@@ -164,6 +164,10 @@ struct Group {
     output_tokens: u64,
     /// Of how many requests the output tokens are known.
     with_output: u64,
+    /// What the server itself measured.
+    told: Microjoules,
+    /// Of how many requests that is known.
+    with_told: u64,
 }
 
 impl Counting {
@@ -197,18 +201,23 @@ impl Counting {
         let shared = &self.shared;
         for mut row in self.rows {
             let inference = &mut row.inference;
-            inference.energy = shares
-                .take(row.output_tokens.unwrap_or(0), 1)
+            inference.energy = inference
+                .energy
+                .or_else(|| shares.take(row.output_tokens.unwrap_or(0), 1))
                 .or_else(|| shared.published(inference.parameters, row.output_tokens?));
             inference.small_model_energy = row.output_tokens.and_then(|n| shared.small.of(n));
             out.inference(row.inference, origin);
         }
         for ((_, key), group) in self.groups {
             let output = group.output_tokens;
-            let measured = shares.take(output, group.requests);
+            let measured = match group.with_told {
+                0 => shares.take(output, group.requests),
+                _ => Some(group.told),
+            };
             let is_told = group.with_output > 0;
             let published = || shared.published(key.parameters, output).filter(|_| is_told);
             let (energy, energy_requests) = match (measured, published()) {
+                (Some(energy), _) if group.with_told > 0 => (Some(energy), group.with_told),
                 (Some(energy), _) => (Some(energy), group.requests),
                 (None, Some(energy)) => (Some(energy), group.with_output),
                 (None, None) => (None, 0),
@@ -311,7 +320,7 @@ impl Out for Counting {
         let at = self.time(request.at);
         let (key, by) = self.key(request.model.as_ref(), &request.tags, &request.route);
         let tokens = match (request.input_tokens, request.output_tokens) {
-            (None, None) => None,
+            (None, None) => request.total_tokens,
             (input, output) => Some(input.unwrap_or(0).saturating_add(output.unwrap_or(0))),
         };
         self.counts.requests += 1;
@@ -329,7 +338,7 @@ impl Out for Counting {
                 complexity: key.complexity,
                 tokens,
                 response_time_ms: request.duration_ms,
-                energy: None,
+                energy: request.energy,
                 small_model_energy: None,
                 origin: 0,
             };
@@ -344,6 +353,10 @@ impl Out for Counting {
             group.listed += 1;
             group.tokens = group.tokens.saturating_add(tokens.unwrap_or(0));
             group.add_output(request.output_tokens, 1);
+            if let Some(energy) = request.energy {
+                group.told += energy;
+                group.with_told += 1;
+            }
         }
     }
 
@@ -394,12 +407,21 @@ struct Shares {
 
 impl Shares {
     fn new(used: Unshared, rows: &[Row], groups: &BTreeMap<(i64, ModelKey), Group>) -> Self {
+        // What told its own energy takes no part in what was measured around it.
+        let rows: Vec<&Row> = rows
+            .iter()
+            .filter(|row| row.inference.energy.is_none())
+            .collect();
+        let groups: Vec<&Group> = groups
+            .values()
+            .filter(|group| group.with_told == 0)
+            .collect();
         let of_rows = rows
             .iter()
             .map(|row| u128::from(row.output_tokens.unwrap_or(0)));
-        let of_groups = groups.values().map(|group| u128::from(group.output_tokens));
+        let of_groups = groups.iter().map(|group| u128::from(group.output_tokens));
         let tokens: u128 = of_rows.chain(of_groups).sum();
-        let requests = groups.values().map(|group| u128::from(group.requests));
+        let requests = groups.iter().map(|group| u128::from(group.requests));
         let requests = requests.sum::<u128>() + rows.len() as u128;
         Self {
             left: u128::from(used.energy.0),

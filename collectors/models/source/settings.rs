@@ -35,7 +35,7 @@ pub const REGISTRATION: Registration = Registration {
 };
 
 /// How often feeds are asked unless the table says otherwise. A sender that pushes waits so long for its answer.
-const INTERVAL: Every<1, 60> = Every::seconds::<2>();
+const INTERVAL: Every<1, 60> = Every::seconds::<1>();
 
 /// A tick waits for its feeds no longer than [`super::feeds::PATIENCE`]; the rest is for the work itself.
 const DEADLINE: Duration = Duration::from_secs(30);
