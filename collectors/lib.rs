@@ -11,7 +11,7 @@ pub mod compute;
 pub mod coverage;
 pub mod exposition;
 pub mod host;
-mod models;
+pub mod models;
 pub mod snmp;
 pub mod storage;
 pub mod thermal;

@@ -20,6 +20,7 @@ pub mod heat;
 pub mod hydronic;
 pub mod ids;
 pub mod impact;
+pub mod inference_energy;
 pub mod merge;
 pub mod models;
 pub mod payload;

@@ -1,0 +1,3 @@
+//! The server of llama.cpp.
+
+pub(crate) mod metrics;

@@ -1,0 +1,3 @@
+//! SGLang.
+
+pub(crate) mod metrics;

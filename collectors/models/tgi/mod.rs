@@ -1,0 +1,3 @@
+//! Text Generation Inference of Hugging Face.
+
+pub(crate) mod metrics;

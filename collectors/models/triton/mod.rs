@@ -1,0 +1,3 @@
+//! Triton.
+
+pub(crate) mod metrics;
