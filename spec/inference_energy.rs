@@ -16,7 +16,7 @@
 //! tokens, which the model leaves out; PUE, which is applied where facilities are accounted for.
 //!
 //! It is an estimate for a busy server. A server with few requests at once uses several times as much for a token: 8B
-//! with eight at once was measured at 0.46 J, and this says 0.27 J. A mixture of experts computes with a part of its
+//! with eight at once was measured at 0.46 J of the processor, of which this says 0.16 J. A mixture of experts computes with a part of its
 //! parameters; taken by all of them, as here, its figure is too high.
 
 use crate::units::Microjoules;

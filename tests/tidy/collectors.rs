@@ -10,8 +10,6 @@ const EXAMPLE: &str = "config.example.toml";
 const LADDER: &str = "compute/power";
 /// The folder whose other folders are protocols, and the file that lists them.
 const PROTOCOLS: (&str, &str) = ("thermal/", "collectors/thermal/protocols.rs");
-/// The folder whose folders are kinds of servers, each a feed of the one collector of the family.
-const SERVERS: &str = "models/";
 const SECTIONS: [&str; 5] = [
     "Reads",
     "Configuration",
@@ -27,8 +25,7 @@ pub(crate) fn folders(tree: &Tree) -> Vec<&str> {
         let rung = folder
             .strip_prefix(LADDER)
             .is_some_and(|rest| rest.matches('/').count() == 1);
-        let collector =
-            folder.matches('/').count() == 1 && folder != LADDER && !folder.starts_with(SERVERS);
+        let collector = folder.matches('/').count() == 1 && folder != LADDER;
         (rung || collector).then_some(folder)
     };
     tree.paths().filter_map(folder).collect()

@@ -1,7 +1,5 @@
 //! What the samples of one kind of server count.
 
-use std::borrow::Cow;
-
 use cms_spec::payload::v1::Complexity;
 
 use crate::exposition::{Labels, Sample};
@@ -82,7 +80,7 @@ pub(crate) trait Dialect: Send + Sync {
 
 /// The name of a sample without one of the prefixes of its server, and the rank of the prefix: the last is for names
 /// without any.
-pub(crate) fn strip<'a>(name: &'a Cow<'_, str>, prefixes: &[&str]) -> Option<(&'a str, u8)> {
+pub(crate) fn strip<'a>(name: &'a str, prefixes: &[&str]) -> Option<(&'a str, u8)> {
     (0_u8..)
         .zip(prefixes)
         .find_map(|(rank, prefix)| Some((name.strip_prefix(prefix)?, rank)))

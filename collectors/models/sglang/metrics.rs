@@ -36,7 +36,7 @@ impl Dialect for Sglang {
             _ => return None,
         };
         let is_first = |rank: &&str| sample.labels.get(rank).is_none_or(|rank| rank.is("0"));
-        if !SAME_REQUESTS.iter().all(|rank| is_first(&rank)) {
+        if !SAME_REQUESTS.iter().all(is_first) {
             return None;
         }
         // Its requests are those of the servers that decode, and counted there.
