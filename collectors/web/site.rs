@@ -64,6 +64,13 @@ pub enum Login {
         /// Where the password is.
         password: SecretPlace,
     },
+    /// The secret in a header of its own, such as `x-api-key`.
+    Header {
+        /// The header's name, in lower case.
+        name: &'static str,
+        /// Where the secret is.
+        value: SecretPlace,
+    },
     /// A session, which a POST of user and password opens and whose token goes with each question, as
     /// management controllers have it (DSP0266, section 13.3).
     Session {
@@ -168,6 +175,15 @@ impl Site {
             tls: Tls::default(),
             login: None,
         }
+    }
+
+    /// The same server without the first of these endings of its path that is there.
+    pub(crate) fn without(&self, endings: &[&str]) -> Self {
+        let mut site = self.clone();
+        let path = &self.address.path;
+        let kept = endings.iter().find_map(|ending| path.strip_suffix(ending));
+        site.address.path = kept.unwrap_or(path).to_owned();
+        site
     }
 
     /// Where it is.

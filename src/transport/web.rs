@@ -277,17 +277,12 @@ impl Outside {
             None | Some(Login::Session { .. }) => prepared,
             Some(Login::Bearer(place)) => {
                 let secret = read(place)?;
-                let mut value = HeaderValue::try_from(format!("Bearer {}", secret.expose()))
-                    .map_err(|_| {
-                        let why = "it has characters that a header cannot have";
-                        denied(
-                            &place.to_string(),
-                            "write the token alone",
-                            io::Error::other(why),
-                        )
-                    })?;
-                value.set_sensitive(true);
-                prepared.header(AUTHORIZATION, value)
+                let value = Zeroizing::new(format!("Bearer {}", secret.expose()));
+                prepared.header(AUTHORIZATION, secret_header(&value, place)?)
+            }
+            Some(Login::Header { name, value: place }) => {
+                let secret = read(place)?;
+                prepared.header(*name, secret_header(secret.expose(), place)?)
             }
             Some(Login::Basic { user, password }) => {
                 prepared.basic_auth(user, Some(read(password)?.expose()))
@@ -396,6 +391,20 @@ fn sign(
     signer
         .sign(&signed)
         .map_err(|error| malformed(without_query(url), &error.to_string()))
+}
+
+/// A header that is never shown.
+fn secret_header(text: &str, place: &SecretPlace) -> Result<HeaderValue, CollectError> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| {
+        let why = "it has characters that a header cannot have";
+        denied(
+            &place.to_string(),
+            "write the token alone",
+            io::Error::other(why),
+        )
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// A key that cannot be one.

@@ -163,7 +163,9 @@ fn access(site: &Site) -> String {
     };
     let mut lines = match site.login() {
         // Nothing that is probed has sessions, or asks for signatures.
-        None | Some(Login::Session { .. } | Login::Signed(_)) => String::new(),
+        None | Some(Login::Header { .. } | Login::Session { .. } | Login::Signed(_)) => {
+            String::new()
+        }
         Some(Login::Bearer(token)) => format!("bearer_token = {}\n", place(token)),
         Some(Login::Basic { user, password }) => {
             format!(

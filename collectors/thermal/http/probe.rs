@@ -330,7 +330,7 @@ fn device(site: &Site) -> String {
     };
     let _ = match site.login() {
         // Nobody logs in to a meter with a session or a signature.
-        None | Some(Login::Session { .. } | Login::Signed(_)) => Ok(()),
+        None | Some(Login::Header { .. } | Login::Session { .. } | Login::Signed(_)) => Ok(()),
         Some(Login::Bearer(place)) => writeln!(table, "bearer_token = {}", secret(place)),
         Some(Login::Basic { user, password }) => {
             let password = secret(password);

@@ -1,0 +1,8 @@
+//! Readers of what servers say, for tests with inputs that nobody wrote.
+//!
+//! Promises: a function ends for any bytes, and panics only where a reader does or does not keep its word.
+
+/// Answers about models, and names with sizes.
+pub fn facts(bytes: &[u8]) {
+    super::facts::read_any(bytes);
+}
