@@ -55,6 +55,11 @@ pub trait Collector: Send {
         false
     }
 
+    /// Whether somebody waits for its ticks, so that quiet ones must not make the next one late.
+    fn is_awaited(&self) -> bool {
+        false
+    }
+
     /// What `status` lists about the source besides, one line each.
     fn details(&self) -> Vec<String> {
         Vec::new()

@@ -286,8 +286,10 @@ async fn tick_until_lost(
             .keep(name, ticked.checkpoint, &collecting.store)
             .await;
         collecting.status.describe(name, ticked.details);
-        let quiet =
-            ticked.result.is_ok() && ticked.readings.is_empty() && ticked.progress.is_none();
+        let quiet = ticked.result.is_ok()
+            && ticked.readings.is_empty()
+            && ticked.progress.is_none()
+            && !collector.is_awaited();
         match ticked.result {
             Ok(()) => {
                 pace.backoff.reset();

@@ -104,12 +104,15 @@ fn every_collector_has_cases() {
     }
 }
 
-/// Rungs of the power ladder are configured with the host, protocols of points with thermal sources.
+/// Rungs of the power ladder are configured with the host, protocols of points with thermal sources, kinds of model
+/// servers with theirs.
 fn registration(collector: &Path) -> Fallible<&'static Registration> {
     let id = if collector.starts_with("compute/power") {
         Path::new("compute/host")
     } else if collector.starts_with("thermal") {
         Path::new("thermal/source")
+    } else if collector.starts_with("models") {
+        Path::new("models/source")
     } else {
         collector
     };

@@ -21,6 +21,7 @@ use super::{CliError, ExitStatus, load, print, run};
 use crate::agent;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::seal::StoreKey;
 use crate::store;
 use crate::transport::web::all_left;
 
@@ -32,6 +33,12 @@ const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Looks at a source that waits for a device: a slow one answers twice within half a minute.
 const LOOKS_MAX: u32 = 45;
+
+/// Looks at a source that has nothing to give, until it counts as empty.
+const EMPTY_LOOKS_MAX: u32 = 3;
+
+/// What helps when the store of the agent cannot be read.
+const KEPT_HINT: &str = "run it as the agent's user and with its credentials";
 
 /// A body names the ledger's index; a preview has none and is no leaf.
 const NO_SEQUENCE: u64 = 0;
@@ -119,17 +126,26 @@ impl Preview {
 
 /// The windows of the agent that has run here.
 pub(super) fn kept_windows(config: &Config) -> Result<Windows, CliError> {
-    if !config.store.path.join("store.db").exists() {
-        return Ok(Windows::default());
-    }
-    let hint = "run it as the agent's user and with its credentials";
-    let key = store::key::find(&config.store)
-        .map_err(|error| CliError::configuration(&error).hint(hint))?;
-    let Some(key) = key else {
+    let Some(key) = kept_key(config)? else {
         return Ok(Windows::default());
     };
     store::read_windows(&config.store.path, &key)
-        .map_err(|error| CliError::of_store(&error).hint(hint))
+        .map_err(|error| CliError::of_store(&error).hint(KEPT_HINT))
+}
+
+/// The key of the store of an agent that has run here.
+fn kept_key(config: &Config) -> Result<Option<StoreKey>, CliError> {
+    if !config.store.path.join("store.db").exists() {
+        return Ok(None);
+    }
+    store::key::find(&config.store)
+        .map_err(|error| CliError::configuration(&error).hint(KEPT_HINT))
+}
+
+/// Where a source goes on. What its agent has read is in the windows already, and must not count again.
+fn kept_checkpoint(config: &Config, source: &str) -> Option<String> {
+    let key = kept_key(config).ok()??;
+    store::read_checkpoint(&config.store.path, &key, source).ok()?
 }
 
 /// Looks at every wanted source. One that fails is left out, as the agent would: the errors come back.
@@ -148,7 +164,7 @@ pub(super) async fn collect(
             let settings = &source.settings;
             let looked = look(
                 registration.id,
-                settings,
+                (settings, kept_checkpoint(config, &settings.name())),
                 host,
                 clock,
                 windows,
@@ -165,7 +181,7 @@ pub(super) async fn collect(
 /// Ticks a source until it has given all that it has: two looks for counters, to the end for a scan.
 async fn look(
     collector_id: &str,
-    settings: &Arc<dyn Settings>,
+    (settings, kept): (&Arc<dyn Settings>, Option<String>),
     host: &Host,
     clock: &Clock,
     windows: &mut Windows,
@@ -176,7 +192,10 @@ async fn look(
         CliError::failed(error).hint(&format!("the source is {name}; `check` says more"))
     };
     let mut collector = settings.open(host).map_err(|error| failed(&error))?;
-    let mut looks = 0_u32;
+    if let Some(kept) = kept {
+        collector.resume(&kept);
+    }
+    let (mut looks, mut empty_looks) = (0_u32, 0_u32);
     loop {
         let mut readings = Readings::default();
         collector
@@ -188,6 +207,11 @@ async fn look(
         if taken {
             windows.observe(&readings.stamp(collector_id, clock.now(), &clock.boot_id()));
             looks += 1;
+        } else if collector.progress().is_none() && !collector.is_waiting() {
+            empty_looks += 1;
+        }
+        if empty_looks >= EMPTY_LOOKS_MAX {
+            return Ok(());
         }
         let is_enough = looks >= 2 && (!collector.is_waiting() || looks >= LOOKS_MAX);
         if (taken && !has_counters) || is_enough {

@@ -352,6 +352,19 @@ pub fn read_windows(path: &Path, key: &StoreKey) -> Result<Windows, StoreError> 
     Ok(samples::load(&connection, &sealer)?.0)
 }
 
+/// Reads where a source of an agent that has run here goes on.
+///
+/// # Errors
+/// When the database cannot be read or opened with this key.
+pub fn read_checkpoint(
+    path: &Path,
+    key: &StoreKey,
+    source: &str,
+) -> Result<Option<String>, StoreError> {
+    let (connection, sealer) = schema::open_to_read(&path.join("store.db"), key)?;
+    meta::get(&connection, &sealer, &meta::checkpoint_key(source))
+}
+
 /// Why the store could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

@@ -8,8 +8,11 @@ const ROOT: &str = "collectors/";
 const EXAMPLE: &str = "config.example.toml";
 /// The folder whose folders are rungs: they are no collectors of their own, the ladder names them.
 const LADDER: &str = "compute/power";
-/// The folder whose other folders are protocols, and the file that lists them.
-const PROTOCOLS: (&str, &str) = ("thermal/", "collectors/thermal/protocols.rs");
+/// Families whose folders are protocols or kinds of servers, and the file that lists them.
+const LISTS: [(&str, &str); 2] = [
+    ("thermal/", "collectors/thermal/protocols.rs"),
+    ("models/", "collectors/models/source/kinds.rs"),
+];
 const SECTIONS: [&str; 5] = [
     "Reads",
     "Configuration",
@@ -31,29 +34,31 @@ pub(crate) fn folders(tree: &Tree) -> Vec<&str> {
     tree.paths().filter_map(folder).collect()
 }
 
-/// A collector's folder stands in `ALL` by its path; a rung's in the ladder; a protocol's in its list.
+/// A collector's folder stands in `ALL` by its path; a rung's in the ladder; a protocol's or a kind's in the list of its family.
 pub(crate) fn registered(tree: &Tree) -> Vec<String> {
     let all = registrations(tree);
     let ladder = tree
         .text(&format!("{ROOT}{LADDER}/settings.rs"))
         .map(code)
         .unwrap_or_default();
-    let protocols = tree.text(PROTOCOLS.1).map(code).unwrap_or_default();
+    let lists = LISTS.map(|(family, path)| (family, tree.text(path).map(code).unwrap_or_default()));
     folders(tree)
         .into_iter()
         .filter(|folder| {
             let rung = folder.strip_prefix(&format!("{LADDER}/"));
-            let protocol = folder.strip_prefix(PROTOCOLS.0);
             let is_named = |list: &str, name: Option<&str>| {
                 name.is_some_and(|name| list.contains(&format!("{name}::")))
             };
+            let is_listed = lists
+                .iter()
+                .any(|(family, list)| is_named(list, folder.strip_prefix(family)));
             !is_named(&ladder, rung)
-                && !is_named(&protocols, protocol)
+                && !is_listed
                 && !all.contains(&folder.replace('/', "::"))
         })
         .map(|folder| {
             format!(
-                "{ROOT}{folder}/mod.rs:1: not in ALL, nor in the ladder, nor a protocol of points"
+                "{ROOT}{folder}/mod.rs:1: not in ALL, nor in the ladder, nor in the list of its family"
             )
         })
         .collect()

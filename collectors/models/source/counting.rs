@@ -18,6 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::classify::{By, Class, Rule, classify};
 use super::seen::Seen;
 use super::sizes::Sizes;
+use crate::models::facts;
 use crate::models::feed::Out;
 use crate::models::request::{ModelFacts, Request, Route, Sum, Tags, Used, Word};
 
@@ -256,6 +257,10 @@ impl Counting {
             by,
         } = classify(&self.shared.rules, &self.endpoint, model, tags, route);
         let size = model.and_then(|model| self.shared.state().sizes.of(model));
+        let size = size.or_else(|| {
+            let facts = facts::by_name(model?)?;
+            Some((facts.from, facts.parameters))
+        });
         let key = ModelKey {
             model: model.map_or(UNKNOWN_MODEL, Word::as_str).to_owned(),
             parameters: size.map(|(_, parameters)| parameters),

@@ -60,6 +60,8 @@ pub(super) struct Running {
     trouble: Option<String>,
     /// Whether what it told in this tick waits for the store.
     is_told: bool,
+    /// Whether a call has ended.
+    has_answered: bool,
 }
 
 impl Running {
@@ -75,6 +77,7 @@ impl Running {
             details: Vec::new(),
             trouble: None,
             is_told: false,
+            has_answered: false,
         }
     }
 
@@ -152,6 +155,7 @@ impl Running {
             mut counting,
             result,
         } = called;
+        self.has_answered = true;
         self.failed = result.err().map(|error| (at, chain(&error)));
         self.counts.add(std::mem::take(&mut counting.counts));
         self.details = feed.details();
@@ -182,14 +186,9 @@ impl Running {
         }
     }
 
-    /// Requests that it told since the start.
-    pub(super) fn requests(&self) -> u64 {
-        self.counts.requests
-    }
-
-    /// Whether it has not ended its first call.
+    /// Whether its first call is still at work.
     pub(super) fn is_waiting(&self) -> bool {
-        matches!(self.state, State::Busy(..)) && self.details.is_empty()
+        !self.has_answered && matches!(self.state, State::Busy(..))
     }
 
     /// Why it tells nothing now, or less than it should.

@@ -5,10 +5,19 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::around::{WithFacts, WithGpus};
 use super::settings::From;
-use crate::models::feed::Feed;
+use crate::models::facts::{self, Facts};
+use crate::models::feed::{Feed, LineReader};
+use crate::models::gpus::Gpus;
+use crate::models::receive::Listen;
 use crate::models::request::Word;
-use crate::web::{SecretPlace, Site};
+use crate::models::tail::{LogFeed, Place};
+use crate::models::zone::Zone;
+use crate::models::{
+    anthropic, jsonl, litellm, llamacpp, ollama, openai, otlp, sglang, tgi, triton, vllm,
+};
+use crate::web::{Address, SecretPlace, Site};
 use crate::{CollectError, Host};
 
 /// What answers requests, or tells of them.
@@ -130,8 +139,23 @@ impl Kind {
         Ok(way)
     }
 
+    /// Whether it is somebody else's service, which only an administrator of the account may ask.
+    pub(super) const fn is_provider(self) -> bool {
+        matches!(self, Self::Openai | Self::Anthropic)
+    }
+
+    /// Where it is unless the table says otherwise.
+    pub(super) fn home(self) -> Option<Address> {
+        let home = match self {
+            Self::Openai => "https://api.openai.com",
+            Self::Anthropic => "https://api.anthropic.com",
+            _ => return None,
+        };
+        home.parse().ok()
+    }
+
     /// What a table of this kind must say.
-    const fn needs(self) -> &'static str {
+    pub(super) const fn needs(self) -> &'static str {
         match self {
             Self::Vllm | Self::Sglang | Self::Tgi | Self::Llamacpp => {
                 "say where it is read: `url` for its metrics, `log` or `journal` for its log"
@@ -177,14 +201,116 @@ impl Way {
 }
 
 impl Kind {
+    /// The feed of one source.
+    ///
+    /// # Errors
+    /// When something of this machine is missing: a file of certificates, a free port.
     pub(super) fn open(
         self,
-        _way: Way,
-        _means: &Means,
-        _host: &Host,
+        way: Way,
+        means: &Means,
+        host: &Host,
     ) -> Result<Box<dyn Feed>, CollectError> {
-        Err(CollectError::Vanished {
-            what: "x".to_owned(),
+        let feed = match way {
+            Way::Metrics | Way::Usage => self.asked(means, host)?,
+            Way::Push => self.pushed(means, host)?,
+            Way::Log => self.read(means),
+        };
+        let facts = match (way, self.facts(), &means.site) {
+            // Feeds of metrics ask for their own.
+            (Way::Log | Way::Push, Some(kind), Some(site)) => Some(Facts::open(kind, site, host)?),
+            _ => None,
+        };
+        let feed = match facts {
+            Some(facts) => Box::new(WithFacts {
+                feed,
+                facts,
+                failed: None,
+            }),
+            None => feed,
+        };
+        Ok(match &means.gpus {
+            Some(chosen) => Box::new(WithGpus {
+                feed,
+                gpus: Gpus::open(Some(chosen.clone()), None, host),
+            }),
+            None => feed,
         })
+    }
+
+    /// A feed that asks a server.
+    fn asked(self, means: &Means, host: &Host) -> Result<Box<dyn Feed>, CollectError> {
+        let site = means.site.as_ref().ok_or_else(|| self.misread())?;
+        match self {
+            Self::Vllm => vllm::metrics(site, host),
+            Self::Sglang => sglang::metrics(site, host),
+            Self::Tgi => tgi::metrics(site, host),
+            Self::Llamacpp => llamacpp::metrics(site, host),
+            Self::Triton => triton::metrics(site, host),
+            Self::Openai => openai::open(site, host),
+            Self::Anthropic => anthropic::open(site, host),
+            Self::Ollama | Self::Litellm | Self::Otlp | Self::Jsonl => Err(self.misread()),
+        }
+    }
+
+    /// A feed that is pushed to.
+    fn pushed(self, means: &Means, host: &Host) -> Result<Box<dyn Feed>, CollectError> {
+        let listen = Listen {
+            address: means.listen.ok_or_else(|| self.misread())?,
+            token: means.token.clone(),
+        };
+        match self {
+            Self::Litellm => litellm::open(&listen, host),
+            Self::Otlp => otlp::open(&listen, host),
+            Self::Jsonl => jsonl::open(&listen, host),
+            _ => Err(self.misread()),
+        }
+    }
+
+    /// A feed that reads a log.
+    fn read(self, means: &Means) -> Box<dyn Feed> {
+        let place = match (&means.log, &means.journal) {
+            (_, Some(unit)) => Place::journal(unit.as_str()),
+            (Some(path), None) => Place::file(path),
+            (None, None) => Place::file("/dev/null"),
+        };
+        let place = match means.from {
+            From::Start => place.from_start(),
+            From::End => place,
+        };
+        let zone = means.zone.clone();
+        let readers = move || -> Box<dyn LineReader> {
+            let zone = Zone::new(zone.clone());
+            match self {
+                Self::Vllm => vllm::reader(zone),
+                Self::Sglang => sglang::reader(zone),
+                Self::Tgi => tgi::reader(zone),
+                Self::Llamacpp => llamacpp::reader(zone),
+                Self::Ollama => ollama::reader(zone),
+                _ => jsonl::reader(),
+            }
+        };
+        Box::new(LogFeed::open(place, std::sync::Arc::new(readers)))
+    }
+
+    /// Which facts the server tells.
+    const fn facts(self) -> Option<facts::Kind> {
+        match self {
+            Self::Vllm => Some(facts::Kind::Vllm),
+            Self::Sglang => Some(facts::Kind::Sglang),
+            Self::Tgi => Some(facts::Kind::Tgi),
+            Self::Llamacpp => Some(facts::Kind::LlamaCpp),
+            Self::Ollama => Some(facts::Kind::Ollama),
+            Self::Otlp => Some(facts::Kind::Vllm),
+            _ => None,
+        }
+    }
+
+    /// The table was checked for this; it is said all the same, and not by a panic.
+    fn misread(self) -> CollectError {
+        CollectError::Malformed {
+            what: format!("the table of a {} source", self.name()),
+            found: self.needs().to_owned(),
+        }
     }
 }

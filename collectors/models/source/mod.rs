@@ -4,6 +4,7 @@
 //! and where the feed goes on are written together, so that a restart loses nothing and repeats nothing; a feed
 //! that hangs or fails costs no other one. Refuses: prompts; there is no type here that could hold one.
 
+mod around;
 mod classify;
 mod counting;
 mod feeds;
@@ -132,10 +133,8 @@ impl Collector for Models {
         }
     }
 
-    fn progress(&self) -> Option<String> {
-        // Senders wait for their answer, so a quiet tick must not make the next one late.
-        let requests: u64 = self.feeds.iter().map(Running::requests).sum();
-        Some(format!("{requests} requests since the start"))
+    fn is_awaited(&self) -> bool {
+        true
     }
 
     fn is_waiting(&self) -> bool {

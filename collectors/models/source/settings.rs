@@ -323,7 +323,10 @@ impl Config {
 fn source(written: SourceWritten, span: std::ops::Range<usize>) -> Result<Spec, Wrong> {
     let wrong = |message: String| Wrong::at(span.clone(), message);
     let kind = written.kind;
-    let site = match written.url {
+    if kind.is_provider() && written.bearer_token.is_none() {
+        return Err(wrong(kind.needs().to_owned()));
+    }
+    let site = match written.url.or_else(|| kind.home()) {
         Some(address) => {
             let made = Site::new(address, written.tls, written.bearer_token, written.basic);
             Some(made.map_err(wrong)?)
