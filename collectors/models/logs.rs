@@ -33,7 +33,7 @@ pub(crate) const fn milliseconds(time: u64, parts: u64) -> u64 {
 /// What was counted, in words; nothing about what there was none of.
 pub(crate) fn counted(counts: &[(u64, &str)]) -> Vec<String> {
     let some = counts.iter().filter(|(count, _)| *count > 0);
-    some.map(|(count, what)| format!("{count} {what}"))
+    some.map(|(count, what)| format!("{what}: {count}"))
         .collect()
 }
 

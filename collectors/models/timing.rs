@@ -338,7 +338,7 @@ impl Pending {
         let stored = self
             .context
             .zip(output)
-            .and_then(|(context, output)| (context + 1).checked_sub(output));
+            .and_then(|(context, output)| context.saturating_add(1).checked_sub(output));
         let least = evaluated.unwrap_or(0);
         let whole = self.prompt.or(stored).filter(|whole| *whole >= least);
         Ok((whole.or(evaluated), output))

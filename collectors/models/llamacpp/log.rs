@@ -74,7 +74,8 @@ impl LineReader for Reader {
         if bare.is_debug || shows_prompt(bare.text) {
             self.state.exposure.seen();
         }
-        if self.state.exposure.is_refused() {
+        // Lines about tasks are short; the number that a cut one ends with may be half of it.
+        if self.state.exposure.is_refused() || line.is_cut {
             return;
         }
         if let Some(said) = said(bare.text, bare.port) {
@@ -112,10 +113,10 @@ impl LineReader for Reader {
     fn details(&self) -> Vec<String> {
         let counts = self.state.timings.counts();
         counted(&[
-            (self.failed, "failed requests, not counted as served"),
+            (self.failed, "requests that failed, not counted as served"),
             (
                 counts.cancelled,
-                "cancelled requests, not counted as served",
+                "requests that were cancelled, not counted as served",
             ),
             (
                 counts.confused,

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use jiff::Timestamp;
+use jiff::civil::DateTime;
 use memchr::memmem;
 use serde::{Deserialize, Serialize};
 
@@ -24,8 +25,12 @@ const ADVICE: &str =
 /// Halves of requests of either kind. Four models with four requests each run at once unless told otherwise.
 const HALVES_MAX: usize = 64;
 
-/// Ticks after which a half waits no longer. Both halves are written when the answer ends, by two processes.
-const TICKS_MAX: u8 = 2;
+/// Ticks after which a task waits no longer for its answer: a slow caller takes the last part some seconds later. An
+/// answer that never comes must not wait until it fits another request.
+const TASK_TICKS_MAX: u8 = 10;
+
+/// Ticks after which an answer waits no longer for its task, whose lines come through another process at the same time.
+const ANSWER_TICKS_MAX: u8 = 3;
 
 /// By how much times may be longer than the request that they are part of: both are rounded.
 const ROUNDING_US: u64 = 20_000;
@@ -116,7 +121,7 @@ impl LineReader for Reader {
         while self
             .state
             .tasks
-            .pop_front_if(|task| task.ticks >= TICKS_MAX)
+            .pop_front_if(|task| task.ticks >= TASK_TICKS_MAX)
             .is_some()
         {
             self.counts.unanswered = self.counts.unanswered.saturating_add(1);
@@ -124,7 +129,7 @@ impl LineReader for Reader {
         while let Some(answer) = self
             .state
             .answers
-            .pop_front_if(|answer| answer.ticks >= TICKS_MAX)
+            .pop_front_if(|answer| answer.ticks >= ANSWER_TICKS_MAX)
         {
             self.tell(answer, None, out);
         }
@@ -134,7 +139,7 @@ impl LineReader for Reader {
         let text = line.text;
         match text.first() {
             Some(b'[') => {
-                if let Some(said) = Gin::read(text, &mut self.clock).filter(|_| self.is_open()) {
+                if let Some(said) = Gin::read(text).filter(|_| self.is_open()) {
                     self.answered(&said, line, out);
                 }
             }
@@ -143,7 +148,8 @@ impl LineReader for Reader {
                 if shows_prompt(text) {
                     self.state.exposure.seen();
                 }
-                let said = said(text, None).filter(|_| self.is_open());
+                let is_whole = !line.is_cut;
+                let said = said(text, None).filter(|_| self.is_open() && is_whole);
                 let done = said.and_then(|said| self.state.timings.take(said, line.at, line.place));
                 if let Some(done) = done {
                     self.worked(&done, out);
@@ -179,7 +185,7 @@ impl LineReader for Reader {
     fn details(&self) -> Vec<String> {
         let tasks = self.state.timings.counts();
         counted(&[
-            (self.counts.failed, "failed requests, not counted as served"),
+            (self.counts.failed, "requests that failed, not counted as served"),
             (
                 self.counts.ambiguous,
                 "requests at the same time, whose tokens may be exchanged",
@@ -249,7 +255,7 @@ impl Reader {
         }
         let Some(path) = word(said.path) else { return };
         let answer = Answer {
-            at: line.at.or(said.at),
+            at: line.at.or_else(|| self.clock.local(said.stamp)),
             path,
             ns: said.ns,
             place: line.place,
@@ -335,14 +341,14 @@ fn fits(task_us: u64, request_ns: u64) -> bool {
 
 /// What `[GIN] 2026/03/14 - 09:26:56 | 200 |  2.5s |  127.0.0.1 | POST     "/api/chat"` says about a request to a model.
 struct Gin {
-    at: Option<Timestamp>,
+    stamp: DateTime,
     path: &'static [u8],
     is_served: bool,
     ns: u64,
 }
 
 impl Gin {
-    fn read(text: &[u8], clock: &mut Zone) -> Option<Self> {
+    fn read(text: &[u8]) -> Option<Self> {
         let mut scan = Scan::new(text);
         scan.literal(b"[GIN] ")?;
         let stamp = civil(&mut scan, b"/", b" - ")?;
@@ -363,9 +369,8 @@ impl Gin {
         scan.literal(b"\"")?;
         let path = inference(scan.name()?)?;
         scan.literal(b"\"").or_else(|| scan.literal(b"?"))?;
-        let at = clock.local(stamp);
         Some(Self {
-            at,
+            stamp,
             path,
             is_served,
             ns,

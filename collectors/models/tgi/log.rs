@@ -29,15 +29,15 @@ const SPANS: [(&[u8], &[u8]); 13] = [
     (b"generate_stream", b"/generate_stream"),
     (b"chat_completions", b"/v1/chat/completions"),
     (b"completions", b"/v1/completions"),
-    (b"compat_generate", b"/generate"),
-    (b"vertex_compatibility", b"/generate"),
+    (b"compat_generate", b"/"),
+    (b"vertex_compatibility", b"/vertex"),
     (b"embed", b"/embed"),
     (b"embed_all", b"/embed_all"),
     (b"embed_sparse", b"/embed_sparse"),
     (b"openai_embed", b"/v1/embeddings"),
     (b"rerank", b"/rerank"),
-    (b"predict", b"/classify"),
-    (b"similarity", b"/embed"),
+    (b"predict", b"/predict"),
+    (b"similarity", b"/similarity"),
 ];
 
 /// Where the line `Success` is written.

@@ -143,7 +143,7 @@ impl LineReader for Reader {
         counted(&[
             (
                 self.counts.failed,
-                "failed or aborted requests, not counted as served",
+                "requests that failed or were aborted, not counted as served",
             ),
             (
                 self.counts.forgotten,
