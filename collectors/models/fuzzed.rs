@@ -6,3 +6,8 @@
 pub fn facts(bytes: &[u8]) {
     super::facts::read_any(bytes);
 }
+
+/// Lines of logs, by the reader of every kind of server.
+pub fn log_lines(bytes: &[u8]) {
+    super::logs::read_any(bytes);
+}

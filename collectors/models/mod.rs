@@ -4,16 +4,24 @@
 //! types that cannot hold a sentence; what a server does not say is missing, never invented; a request that is
 //! seen twice counts once. Refuses: bodies, prompts, completions, and any text that is not on a reader's list.
 
+pub(crate) mod convention;
 pub(crate) mod counters;
+pub(crate) mod exposure;
 pub(crate) mod facts;
 #[cfg(test)]
 pub(crate) mod fake;
 pub(crate) mod feed;
 pub mod fuzzed;
 pub(crate) mod llamacpp;
+pub(crate) mod logs;
+pub(crate) mod ollama;
+pub(crate) mod paths;
 pub(crate) mod request;
+pub(crate) mod scan;
 pub(crate) mod sglang;
 pub mod source;
 pub(crate) mod tgi;
+pub(crate) mod timing;
 pub(crate) mod triton;
 pub(crate) mod vllm;
+pub(crate) mod zone;

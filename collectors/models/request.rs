@@ -5,11 +5,13 @@ use std::fmt;
 use cms_spec::payload::v1::Complexity;
 use cms_spec::units::Microjoules;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// A name of a few characters: a model, a task, a request's id, the alias of a key.
 ///
 /// It has letters, digits and `._:/@+-` and no spaces, so that no sentence fits into it.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub(crate) struct Word(Box<str>);
 
 impl Word {
@@ -18,15 +20,34 @@ impl Word {
 
     /// The name, if the text is one.
     pub(crate) fn new(text: &[u8]) -> Option<Self> {
-        let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"._:/@+-".contains(byte);
+        let allowed = |byte: &u8| Self::allows(*byte);
         let right = (1..=Self::BYTES_MAX).contains(&text.len()) && text.iter().all(allowed);
         let text = std::str::from_utf8(text).ok().filter(|_| right)?;
         Some(Self(text.into()))
     }
 
+    /// Whether a name may have this byte.
+    pub(crate) fn allows(byte: u8) -> bool {
+        byte.is_ascii_alphanumeric() || b"._:/@+-".contains(&byte)
+    }
+
     /// The name as text.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<Word> for String {
+    fn from(word: Word) -> Self {
+        word.0.into()
+    }
+}
+
+impl TryFrom<String> for Word {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::new(text.as_bytes()).ok_or("it is no name")
     }
 }
 

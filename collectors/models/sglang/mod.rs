@@ -1,6 +1,9 @@
 //! SGLang.
 
+pub(crate) mod log;
 pub(crate) mod metrics;
+
+pub(crate) use log::reader;
 
 use super::feed::Feed;
 use crate::web::Site;

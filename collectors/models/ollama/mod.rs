@@ -1,0 +1,5 @@
+//! Ollama.
+
+pub(crate) mod log;
+
+pub(crate) use log::reader;
