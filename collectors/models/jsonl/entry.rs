@@ -5,6 +5,7 @@ use std::str;
 
 use cms_spec::decimal::Decimal;
 use cms_spec::payload::v1::Complexity;
+use cms_spec::units::Microjoules;
 use jiff::Timestamp;
 
 use super::super::json::{Broken, Json};
@@ -32,6 +33,7 @@ pub(super) struct Entry {
     output_tokens: Option<u64>,
     tokens: Option<u64>,
     took_ms: Option<Decimal>,
+    energy_wh: Option<Decimal>,
     key: Option<Word>,
     adapter: Option<Word>,
 }
@@ -64,6 +66,7 @@ impl Entry {
                 b"output_tokens" => entry.output_tokens = json.count()?,
                 b"tokens_processed" => entry.tokens = json.count()?,
                 b"response_time_ms" => entry.took_ms = json.number()?,
+                b"energy_wh" | b"energy_estimate_wh" => entry.energy_wh = json.number()?,
                 b"key" => entry.key = json.word()?,
                 b"adapter" => entry.adapter = json.word()?,
                 _ => {}
@@ -93,19 +96,10 @@ impl Entry {
                 parameters,
                 from: SizeFrom::Counted,
             });
-        // The sum alone counts as input, so that totals are right and no energy is estimated from output.
-        let (input_tokens, output_tokens) = match (self.input_tokens, self.output_tokens) {
-            (None, None) => (self.tokens, None),
-            (Some(input), None) => (
-                Some(input),
-                self.tokens.and_then(|sum| sum.checked_sub(input)),
-            ),
-            (None, Some(output)) => (
-                self.tokens.and_then(|sum| sum.checked_sub(output)),
-                Some(output),
-            ),
-            both => both,
-        };
+        // What the sum and one part say, the other part follows from.
+        let rest = |part: Option<u64>| self.tokens.and_then(|sum| sum.checked_sub(part?));
+        let input_tokens = self.input_tokens.or_else(|| rest(self.output_tokens));
+        let output_tokens = self.output_tokens.or_else(|| rest(self.input_tokens));
         let milliseconds = self.took_ms.map(|took| took.rounded(0));
         let request = Request {
             id: Some(id),
@@ -113,7 +107,9 @@ impl Entry {
             model: Some(model),
             input_tokens,
             output_tokens,
+            total_tokens: self.tokens,
             duration_ms: milliseconds.and_then(super::super::json::whole),
+            energy: self.energy_wh.and_then(energy),
             tags: Tags {
                 task_type: self.task_type,
                 complexity: self.complexity,
@@ -126,6 +122,12 @@ impl Entry {
         };
         Ok((request, facts))
     }
+}
+
+/// A watt-hour is 3,600 joules.
+fn energy(watt_hours: Decimal) -> Option<Microjoules> {
+    let joules = watt_hours.checked_mul(Decimal::whole(3_600))?;
+    joules.to_micro().map(Microjoules)
 }
 
 /// RFC 3339 with its offset, or seconds since 1970.

@@ -186,7 +186,7 @@ fn call(call_type: &[u8]) -> Call {
     // Calls have an `a` before their name where they are made asynchronously, as the proxy makes them.
     let path = match call_type.strip_prefix(b"a").unwrap_or(call_type) {
         b"completion" => "/v1/chat/completions",
-        b"nthropic_messages" => "/v1/messages",
+        b"nthropic_messages" | b"anthropic_messages" => "/v1/messages",
         b"text_completion" => "/v1/completions",
         b"embedding" => "/v1/embeddings",
         b"rerank" => "/v1/rerank",
@@ -239,6 +239,8 @@ impl Payload {
             model: named(self.model, self.provider.as_ref()).or(self.group),
             input_tokens: self.input_tokens,
             output_tokens: self.output_tokens,
+            total_tokens: None,
+            energy: None,
             duration_ms: took.and_then(Decimal::to_milli),
             tags: Tags {
                 complexity: tags.iter().find_map(|tags| tags.complexity),

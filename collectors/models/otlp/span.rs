@@ -156,6 +156,8 @@ impl Draft {
             model: response_model.or(request_model),
             input_tokens,
             output_tokens,
+            total_tokens: None,
+            energy: None,
             duration_ms: self.took.or(spanned).and_then(Decimal::to_milli),
             tags: Tags {
                 task_type: self

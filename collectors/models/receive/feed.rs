@@ -53,7 +53,14 @@ impl Receiver {
     ) -> Result<Self, CollectError> {
         let token = match &listen.token {
             Some(place) => Some(Token(Mutex::new(host.web.secret(place)?))),
-            None => None,
+            None if listen.address.ip().is_loopback() => None,
+            None => {
+                return Err(CollectError::Malformed {
+                    what: format!("listen = \"{}\"", listen.address),
+                    found: "everybody who reaches it could push: use 127.0.0.1, or set `token`"
+                        .to_owned(),
+                });
+            }
         };
         let what = format!("http://{}", listen.address);
         let refuse = |source: std::io::Error| CollectError::Unreachable {
@@ -125,13 +132,8 @@ impl Feed for Receiver {
             return Err(web::unreachable(&url, "the listener has ended".to_owned()));
         }
         self.renew_token();
-        let ahead = self.intake.queue.tell(at, out);
-        let mut tally = self.intake.tally();
-        tally.left.count(
-            "with a time in the future, which count as of their arrival",
-            ahead,
-        );
-        let refused = tally.refused.total();
+        self.intake.queue.tell(out);
+        let refused = self.intake.tally().refused.total();
         if refused > self.refused {
             self.refused_at = Some(at);
         }

@@ -6,15 +6,10 @@ use std::sync::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use super::super::feed::Out;
-use super::super::request::Request;
 use super::{Told, locked};
-use jiff::{SignedDuration, Timestamp};
 
 /// Most requests to models that wait: twice the largest message, some 16 MiB.
 pub(super) const ITEMS_MAX: usize = 2 * super::MESSAGE_ITEMS_MAX;
-
-/// How far a sender's clock may be ahead before its time is not believed.
-const AHEAD_MAX: SignedDuration = SignedDuration::from_mins(5);
 
 /// Messages in the order in which they came.
 #[derive(Debug, Default)]
@@ -48,8 +43,8 @@ impl Queue {
         Some(wait)
     }
 
-    /// Tells everything that waits. Returns how many requests were from the future; they count as of now.
-    pub(super) fn tell(&self, at: Timestamp, out: &mut dyn Out) -> u64 {
+    /// Tells everything that waits.
+    pub(super) fn tell(&self, out: &mut dyn Out) {
         let taken = {
             let mut inner = self.inner();
             inner.items = 0;
@@ -57,26 +52,15 @@ impl Queue {
             inner.told.retain(|sender| !sender.is_closed());
             std::mem::take(&mut inner.waiting)
         };
-        let latest = at.saturating_add(AHEAD_MAX).unwrap_or(Timestamp::MAX);
-        let mut ahead = 0;
         let mut senders = Vec::with_capacity(taken.len());
         for (told, sender) in taken {
-            for facts in told.models {
-                out.model(facts);
-            }
+            told.models.into_iter().for_each(|facts| out.model(facts));
             for request in told.requests {
-                let is_ahead = request.at.is_some_and(|said| said > latest);
-                ahead += u64::from(is_ahead);
-                let said = request.at.filter(|_| !is_ahead);
-                out.request(Request {
-                    at: said,
-                    ..request
-                });
+                out.request(request);
             }
             senders.push(sender);
         }
         self.inner().told.append(&mut senders);
-        ahead
     }
 
     /// Answers everybody whose message was told.
