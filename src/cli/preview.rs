@@ -138,8 +138,7 @@ fn kept_key(config: &Config) -> Result<Option<StoreKey>, CliError> {
     if !config.store.path.join("store.db").exists() {
         return Ok(None);
     }
-    store::key::find(&config.store)
-        .map_err(|error| CliError::configuration(&error).hint(KEPT_HINT))
+    store::key::find(&config.store).map_err(|error| CliError::configuration(&error).hint(KEPT_HINT))
 }
 
 /// Where a source goes on. What its agent has read is in the windows already, and must not count again.

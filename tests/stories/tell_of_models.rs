@@ -89,7 +89,11 @@ fn requests_are_counted_once_over_rotations_and_kills() {
     let mut agent = Some(site.start_agent());
     let mut written = 0;
     let mut write = |count: usize| {
-        let mut file = OpenOptions::new().append(true).create(true).open(&log).unwrap();
+        let mut file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&log)
+            .unwrap();
         for _ in 0..count {
             writeln!(file, "{}", line(written)).unwrap();
             written += 1;
@@ -155,7 +159,8 @@ fn files_with(directory: &Path, wanted: &[u8]) -> Vec<String> {
         let path = entry.unwrap().path();
         if path.is_dir() {
             found.extend(files_with(&path, wanted));
-        } else if fs::read(&path).is_ok_and(|bytes| memchr::memmem::find(&bytes, wanted).is_some()) {
+        } else if fs::read(&path).is_ok_and(|bytes| memchr::memmem::find(&bytes, wanted).is_some())
+        {
             found.push(path.display().to_string());
         }
     }

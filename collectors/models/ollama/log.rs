@@ -185,7 +185,10 @@ impl LineReader for Reader {
     fn details(&self) -> Vec<String> {
         let tasks = self.state.timings.counts();
         counted(&[
-            (self.counts.failed, "requests that failed, not counted as served"),
+            (
+                self.counts.failed,
+                "requests that failed, not counted as served",
+            ),
             (
                 self.counts.ambiguous,
                 "requests at the same time, whose tokens may be exchanged",
