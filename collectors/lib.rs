@@ -12,6 +12,7 @@ pub mod coverage;
 pub mod exposition;
 pub mod host;
 pub mod models;
+mod nvml;
 pub mod snmp;
 pub mod storage;
 pub mod thermal;

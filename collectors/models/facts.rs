@@ -17,8 +17,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::de::DeserializeOwned;
 
-use self::answers::{Few, Listed, MODELS_MAX, Models, SglangInfo, Show, Tagged, Tags, TgiInfo};
+use self::answers::{Listed, MODELS_MAX, Models, SglangInfo, Show, Tagged, Tags, TgiInfo};
 use super::feed::Out;
+use super::few;
 use super::request::{ModelFacts, SizeFrom, Word};
 use crate::web::{Body, Request, Server, Site, malformed};
 use crate::{CollectError, Host};
@@ -134,7 +135,7 @@ impl Facts {
             self.looked = Some(at);
             self.loaded.clear();
             let running: Tags = self.get("/api/ps").await?;
-            let running = running.models.map_or(Vec::new(), |few| few.0);
+            let running = running.models.map_or(Vec::new(), |few| few.all);
             self.loaded = running.iter().filter_map(|one| word(&one.name)).collect();
         }
         Ok(())
@@ -182,7 +183,7 @@ impl Facts {
         match self.kind {
             Kind::LlamaCpp | Kind::Vllm => {
                 let models: Models = self.get("/v1/models").await?;
-                self.serve(models.data, None);
+                self.serve(&models.data.all, None);
             }
             Kind::Sglang => {
                 let models: Models = self.get("/v1/models").await?;
@@ -192,7 +193,7 @@ impl Facts {
                     }
                     answer => answer,
                 }?;
-                self.serve(models.data, Some(&info.model_path));
+                self.serve(&models.data.all, Some(&info.model_path));
             }
             Kind::Tgi => {
                 let info: TgiInfo = self.get("/info").await?;
@@ -202,11 +203,11 @@ impl Facts {
                     parent: None,
                     meta: None,
                 };
-                self.serve(Few(vec![listed]), None);
+                self.serve(&[listed], None);
             }
             Kind::Ollama => {
                 let tags: Tags = self.get("/api/tags").await?;
-                self.collect(tags.models.map_or(Vec::new(), |few| few.0));
+                self.collect(tags.models.map_or(Vec::new(), |few| few.all));
                 self.show().await?;
             }
         }
@@ -214,7 +215,7 @@ impl Facts {
     }
 
     /// What is listed is served.
-    fn serve(&mut self, models: Few<Listed>, path: Option<&str>) {
+    fn serve(&mut self, models: &[Listed], path: Option<&str>) {
         let of = |listed: &Listed| {
             let counted = listed.meta.as_ref().and_then(|meta| meta.n_params);
             let counted = counted.filter(|count| *count > 0);
@@ -226,12 +227,12 @@ impl Facts {
         };
         self.known.clear();
         self.base.clear();
-        for listed in &models.0 {
+        for listed in models {
             let Some(name) = word(&listed.id) else {
                 continue;
             };
             let parent = listed.parent.as_deref().filter(|id| *id != listed.id);
-            let base = parent.and_then(|id| models.0.iter().find(|other| other.id == id));
+            let base = parent.and_then(|id| models.iter().find(|other| other.id == id));
             if parent.is_none() {
                 self.base.insert(name.clone());
             }
@@ -332,7 +333,7 @@ impl Facts {
         };
         let answer = self.server.ask(&request, &mut on_piece).await?;
         answer.require_good(&url)?;
-        answers::read(&text).map_err(|why| malformed(&url, &why))
+        few::read(&text).map_err(|why| malformed(&url, &why))
     }
 }
 
@@ -363,11 +364,11 @@ fn word(name: &str) -> Option<Word> {
 
 /// Reads any bytes as each of the answers: for tests with inputs that nobody wrote.
 pub(super) fn read_any(body: &[u8]) {
-    let _models = answers::read::<Models>(body);
-    let _info = answers::read::<TgiInfo>(body);
-    let _path = answers::read::<SglangInfo>(body);
-    let _tags = answers::read::<Tags>(body);
-    if let Ok(shown) = answers::read::<Show>(body)
+    let _models = few::read::<Models>(body);
+    let _info = few::read::<TgiInfo>(body);
+    let _path = few::read::<SglangInfo>(body);
+    let _tags = few::read::<Tags>(body);
+    if let Ok(shown) = few::read::<Show>(body)
         && let Some(digest) = shown.modelfile.and_then(|weights| weights.0)
     {
         assert!(digest.bytes().all(|byte| byte.is_ascii_hexdigit()));

@@ -11,3 +11,9 @@ pub fn facts(bytes: &[u8]) {
 pub fn log_lines(bytes: &[u8]) {
     super::logs::read_any(bytes);
 }
+
+/// Pages of usage as providers account it.
+pub fn usage(bytes: &[u8]) {
+    super::openai::read_any(bytes);
+    super::anthropic::read_any(bytes);
+}

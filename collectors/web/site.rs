@@ -186,6 +186,14 @@ impl Site {
         site
     }
 
+    /// The same server with another login, which goes the way that the one before was allowed to go.
+    pub(crate) fn with_login(&self, login: Login) -> Self {
+        Self {
+            login: self.login.as_ref().map(|_| login),
+            ..self.clone()
+        }
+    }
+
     /// Where it is.
     #[must_use]
     pub const fn address(&self) -> &Address {

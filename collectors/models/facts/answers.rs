@@ -4,10 +4,11 @@
 //! Ollama holds its template and system prompt: only the digest of its weights is taken out of it.
 
 use std::fmt;
-use std::marker::PhantomData;
 
-use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, Visitor};
+
+use crate::models::few::Few;
 
 /// Most models of one server; an Ollama that collects them has a hundred.
 pub(super) const MODELS_MAX: usize = 256;
@@ -18,7 +19,7 @@ const DIGEST_DIGITS: usize = 64;
 /// `/v1/models` of vLLM, SGLang and llama.cpp.
 #[derive(Debug, Deserialize)]
 pub(super) struct Models {
-    pub(super) data: Few<Listed>,
+    pub(super) data: Few<Listed, MODELS_MAX>,
 }
 
 /// One model of it.
@@ -58,7 +59,7 @@ pub(super) struct SglangInfo {
 #[derive(Debug, Deserialize)]
 pub(super) struct Tags {
     #[serde(default)]
-    pub(super) models: Option<Few<Tagged>>,
+    pub(super) models: Option<Few<Tagged, MODELS_MAX>>,
 }
 
 /// One model of it.
@@ -98,47 +99,6 @@ pub(super) struct ModelInfo {
 /// The digest of the weights in a model's file.
 #[derive(Debug)]
 pub(super) struct Weights(pub(super) Option<String>);
-
-/// The first [`MODELS_MAX`] of a list.
-#[derive(Debug)]
-pub(super) struct Few<T>(pub(super) Vec<T>);
-
-/// Reads an answer; the reason of a failure has its place and nothing of its content.
-pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
-    serde_json::from_slice(body).map_err(|error| {
-        format!(
-            "it is not the JSON of such a server (line {}, column {})",
-            error.line(),
-            error.column()
-        )
-    })
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Few<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct List<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for List<T> {
-            type Value = Few<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Few<T>, A::Error> {
-                let mut few = Vec::new();
-                while few.len() < MODELS_MAX {
-                    let Some(next) = list.next_element()? else {
-                        return Ok(Few(few));
-                    };
-                    few.push(next);
-                }
-                while list.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Few(few))
-            }
-        }
-        deserializer.deserialize_seq(List(PhantomData))
-    }
-}
 
 impl<'de> Deserialize<'de> for Weights {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

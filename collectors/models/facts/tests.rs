@@ -138,6 +138,6 @@ async fn what_a_server_answers_is_in_no_error() {
 #[test]
 fn a_list_is_bounded() {
     let many = vec!["{\"id\":\"a\"}"; 5000].join(",");
-    let models: Models = answers::read(format!("{{\"data\":[{many}]}}").as_bytes()).unwrap();
-    assert_eq!(models.data.0.len(), MODELS_MAX);
+    let models: Models = few::read(format!("{{\"data\":[{many}]}}").as_bytes()).unwrap();
+    assert_eq!(models.data.all.len(), MODELS_MAX);
 }

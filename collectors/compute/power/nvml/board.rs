@@ -3,24 +3,10 @@
 use std::collections::BTreeMap;
 
 use cms_spec::provenance::{Confidence, Origin};
-use cms_spec::units::{Microjoules, Millis, Milliwatts};
+use cms_spec::units::{Microjoules, Millis};
 
 use super::super::residual::Residual;
-
-/// More than any one GPU draws. A counter that shows more has been reset or lies.
-const BOARD_POWER_MAX: Milliwatts = Milliwatts(5_000_000);
-
-/// Over a shorter span a counter may not have been refreshed.
-const COUNTED_OVER_MIN: Millis = Millis(2_000);
-
-/// One GPU as it was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Board {
-    pub(super) uuid: String,
-    /// Used since the driver was loaded; Volta and newer.
-    pub(super) energy: Option<Microjoules>,
-    pub(super) power: Option<Milliwatts>,
-}
+use crate::nvml::{Board, Grown, grown};
 
 /// What came of two looks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,19 +57,14 @@ impl Boards {
         let mut sum = Microjoules::ZERO;
         for (before, after) in before.iter().zip(&self.before) {
             let by_power = after.power.map(|power| power.over(over));
-            let by_counter = match (before.energy, after.energy) {
-                (Some(before), Some(after)) => match after.0.checked_sub(before.0) {
-                    // The driver was loaded anew, for this board and so for all.
-                    None => return Outcome::Gap,
-                    Some(grown) if grown > BOARD_POWER_MAX.over(over).0 => return Outcome::Gap,
-                    Some(0) if over < COUNTED_OVER_MIN => return Outcome::Gap,
-                    Some(0) => {
-                        self.is_stuck = true;
-                        None
-                    }
-                    Some(grown) => Some(Microjoules(grown)),
-                },
-                _ => None,
+            let by_counter = match grown(before, after, over) {
+                Grown::Reset | Grown::TooSoon => return Outcome::Gap,
+                Grown::Still => {
+                    self.is_stuck = true;
+                    None
+                }
+                Grown::Energy(energy) => Some(energy),
+                Grown::Untold => None,
             };
             if let (Some(by_counter), Some(by_power)) = (by_counter, by_power) {
                 let residual = self.residuals.entry(after.uuid.clone()).or_default();
@@ -140,6 +121,7 @@ impl Boards {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cms_spec::units::Milliwatts;
     use proptest::prelude::*;
 
     const TICK: Millis = Millis(15_000);
