@@ -95,14 +95,13 @@ impl Counters {
     ) -> Result<Self, CollectError> {
         let is_page = site.address().path().ends_with(METRICS);
         let path = if is_page { "" } else { METRICS };
-        let api = site.without(&["/v1/metrics", METRICS]);
         Ok(Self {
             server: host.web.open(site)?,
             url: site.address().url(path),
             path,
             dialect,
             facts: facts
-                .map(|kind| Facts::open(kind, &api, host))
+                .map(|kind| Facts::open(kind, site, host))
                 .transpose()?,
             book: None,
             looked: None,

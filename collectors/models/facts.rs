@@ -80,14 +80,15 @@ struct Known {
 }
 
 impl Facts {
-    /// A server's models; nothing is asked yet.
+    /// A server's models; nothing is asked yet. The address may be that of its metrics.
     ///
     /// # Errors
     /// When a certificate file cannot be used.
     pub(crate) fn open(kind: Kind, site: &Site, host: &Host) -> Result<Self, CollectError> {
+        let site = site.without(&["/v1/metrics", "/metrics", "/v1"]);
         Ok(Self {
             kind,
-            server: host.web.open(site)?,
+            server: host.web.open(&site)?,
             url: site.address().to_string(),
             asked: None,
             looked: None,

@@ -19,8 +19,8 @@ const EVERY: SignedDuration = SignedDuration::from_secs(10);
 /// Over longer windows there is no saying what was served when.
 const WINDOW_MAX: Millis = Millis(10 * 60 * 1000);
 
-/// The key of the configuration that names the library.
-const LIBRARY_KEY: &str = "compute.power.nvml.library";
+/// Where a person says where the library is.
+const LIBRARY_KEY: &str = "LD_LIBRARY_PATH of the agent's service";
 
 /// The GPUs of a server.
 #[derive(Debug)]

@@ -122,6 +122,31 @@ fn told(error: &CollectError) -> (&'static str, String) {
 }
 
 #[tokio::test]
+async fn a_secret_goes_into_the_header_that_a_server_wants_and_into_no_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    write_secret(&key, "s3cret\n");
+    let address = server(|request, stream| {
+        let length = request.len();
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{request}");
+        drop(stream.write_all(answer.as_bytes()));
+    });
+    let login = Login::Header {
+        name: "x-api-key",
+        value: SecretPlace::File(key.clone()),
+    };
+    let address = format!("http://{address}").parse().unwrap();
+    let site = Site::checked(address, Tls::default(), Some(login)).unwrap();
+    let (_, body) = ask(&site, None).await.unwrap();
+    let request = String::from_utf8(body).unwrap();
+    assert!(request.contains("x-api-key: s3cret\r\n"), "{request}");
+    assert!(!request.contains("authorization"), "{request}");
+    write_secret(&key, "s3cret\u{7f}");
+    let (class, said) = told(&ask(&site, None).await.unwrap_err());
+    assert!(class == "denied" && !said.contains("s3cret"), "{said}");
+}
+
+#[tokio::test]
 async fn a_question_and_its_answer() {
     let folder = tempfile::tempdir().unwrap();
     let token = folder.path().join("token");

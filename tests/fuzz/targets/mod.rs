@@ -8,6 +8,7 @@ mod documents;
 mod fieldbus;
 mod ledger;
 mod modbus;
+mod models;
 mod points;
 mod requests;
 mod sources;
@@ -16,7 +17,7 @@ mod sources;
 pub(crate) type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus and of its program.
-pub(crate) const TARGETS: [(&str, Target); 41] = [
+pub(crate) const TARGETS: [(&str, Target); 43] = [
     ("add_checkpoint", ledger::add_checkpoint),
     ("answers", documents::answers),
     ("bacnet", fieldbus::bacnet),
@@ -47,6 +48,8 @@ pub(crate) const TARGETS: [(&str, Target); 41] = [
     ("modbus_registers", modbus::registers),
     ("modbus_reply", modbus::reply),
     ("modbus_telegraf", modbus::telegraf),
+    ("model_facts", models::facts),
+    ("model_usage", models::usage),
     ("mounts", sources::mounts),
     ("note", ledger::note),
     ("note_key", ledger::note_key),
