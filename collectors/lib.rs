@@ -14,6 +14,7 @@ pub mod host;
 pub mod snmp;
 pub mod storage;
 pub mod thermal;
+mod unaddressed;
 mod virtual_devices;
 pub mod web;
 

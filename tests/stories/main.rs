@@ -29,5 +29,6 @@ mod show_the_evidence;
 #[allow(dead_code, reason = "the counterparts take the rest of it")]
 mod site;
 mod survive_damage;
+mod tell_no_address;
 mod trust_nobody_alone;
 mod watch_a_site;
