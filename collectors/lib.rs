@@ -16,6 +16,7 @@ mod nvml;
 pub mod snmp;
 pub mod storage;
 pub mod thermal;
+mod unaddressed;
 mod virtual_devices;
 pub mod web;
 

@@ -29,6 +29,9 @@ const BYTES_PER_GB: u128 = 1_000_000_000;
 pub struct StorageScan {
     /// The unit's name, the only name below which nothing leaves the host.
     pub unit: Subject,
+    /// Where it is, so that another place that takes the name over is told apart. It never leaves the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
     /// Region or site.
     pub region: String,
     /// For example `standard`.
@@ -183,9 +186,15 @@ pub struct AccessAnomaly {
 
 /// Bytes that turned from dark to active between two scans, where they are too many to be usual.
 ///
-/// Data that left the dark class without arriving in the active one was deleted or moved, which is the aim.
+/// Data that left the dark class without arriving in the active one was deleted or moved, which is the aim. Scans of
+/// two places with one name have nothing to do with each other.
 #[must_use]
 pub fn access_anomaly(before: &StorageScan, after: &StorageScan) -> Option<AccessAnomaly> {
+    if let (Some(was), Some(is)) = (&before.place, &after.place)
+        && was != is
+    {
+        return None;
+    }
     let left = before.dark.bytes - after.dark.bytes;
     let arrived = after.active.bytes - before.active.bytes;
     let turned = left.min(arrived);

@@ -110,7 +110,7 @@ pub struct Census {
     /// How often a second source reported an instance too; the newest reading counts.
     pub twice: u64,
     /// What monitoring servers said besides, by server.
-    pub notes: Vec<(Subject, String)>,
+    pub notes: Vec<(String, String)>,
 }
 
 /// The qualities that energy is told apart by, in the order of [`Usage::energy`].

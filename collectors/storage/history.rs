@@ -32,10 +32,32 @@ pub(super) struct History {
     scans: VecDeque<Finished>,
 }
 
+/// What is scanned, and how.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scanned<'a> {
+    /// Where it is: what was found elsewhere says nothing about it.
+    pub(super) place: &'a str,
+    /// What makes two scans of the place the same one.
+    pub(super) order: &'a str,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Kept {
     history: History,
     scan: Option<String>,
+    #[serde(default)]
+    place: Option<String>,
+    #[serde(default)]
+    order: Option<String>,
+}
+
+/// What is left after a restart or a change of the configuration.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Resumed {
+    pub(super) history: History,
+    pub(super) scan: Option<String>,
+    /// When the newest scan was begun, where the next one would be the same.
+    pub(super) last_started: Option<Timestamp>,
 }
 
 impl History {
@@ -44,11 +66,6 @@ impl History {
             self.scans.pop_front();
         }
         self.scans.push_back(scan);
-    }
-
-    /// When the newest scan was begun.
-    pub(super) fn last_started(&self) -> Option<Timestamp> {
-        self.scans.back().map(|scan| scan.started)
     }
 
     /// The newest scans in words, and the ages that the newest found.
@@ -71,18 +88,38 @@ impl History {
 }
 
 /// The kept form of the history and of a scan at work.
-pub(super) fn keep(history: &History, scan: Option<String>) -> Option<String> {
+pub(super) fn keep(
+    history: &History,
+    scanned: Scanned<'_>,
+    scan: Option<String>,
+) -> Option<String> {
     if history.scans.is_empty() && scan.is_none() {
         return None;
     }
-    let history = history.clone();
-    serde_json::to_string(&Kept { history, scan }).ok()
+    let kept = Kept {
+        history: history.clone(),
+        scan,
+        place: Some(scanned.place.to_owned()),
+        order: Some(scanned.order.to_owned()),
+    };
+    serde_json::to_string(&kept).ok()
 }
 
-/// Reads the kept form; nothing when it makes no sense.
-pub(super) fn resume(kept: &str) -> Option<(History, Option<String>)> {
+/// Reads the kept form; nothing when it makes no sense, or is of another place that had the same name.
+pub(super) fn resume(kept: &str, scanned: Scanned<'_>) -> Option<Resumed> {
     let kept: Kept = serde_json::from_str(kept).ok()?;
-    Some((kept.history, kept.scan))
+    // Where an older version kept neither, they are believed to be the same.
+    let is_same = |was: &Option<String>, is: &str| was.as_ref().is_none_or(|was| was == is);
+    if !is_same(&kept.place, scanned.place) {
+        return None;
+    }
+    let newest = kept.history.scans.back().map(|scan| scan.started);
+    let is_next = kept.scan.is_none() && is_same(&kept.order, scanned.order);
+    Some(Resumed {
+        history: kept.history,
+        scan: kept.scan,
+        last_started: newest.filter(|_| is_next),
+    })
 }
 
 /// A number with a comma between its thousands.
@@ -183,10 +220,36 @@ mod tests {
     #[test]
     fn what_is_kept_is_read_again() {
         let mut history = History::default();
-        assert_eq!(keep(&history, None), None);
+        let here = Scanned {
+            place: "/srv",
+            order: "/srv whole",
+        };
+        assert_eq!(keep(&history, here, None), None);
         history.add(scan(1));
-        let kept = keep(&history, Some("{}".to_owned())).unwrap();
-        assert_eq!(resume(&kept), Some((history, Some("{}".to_owned()))));
-        assert_eq!(resume("nonsense"), None);
+        let kept = keep(&history, here, Some("{}".to_owned())).unwrap();
+        let resumed = resume(&kept, here).unwrap();
+        assert_eq!(
+            (&resumed.history, resumed.scan.as_deref()),
+            (&history, Some("{}"))
+        );
+        assert_eq!(resumed.last_started, None, "it goes on first");
+        assert_eq!(resume("nonsense", here), None);
+
+        let kept = keep(&history, here, None).unwrap();
+        let started = Some(scan(1).started);
+        assert_eq!(resume(&kept, here).unwrap().last_started, started);
+        let split = Scanned {
+            order: "/srv split",
+            ..here
+        };
+        let another = resume(&kept, split).unwrap();
+        assert_eq!((&another.history, another.last_started), (&history, None));
+        let elsewhere = Scanned {
+            place: "/home",
+            ..here
+        };
+        assert_eq!(resume(&kept, elsewhere), None);
+        let old = serde_json::json!({"history": history, "scan": null}).to_string();
+        assert_eq!(resume(&old, here).unwrap().last_started, started);
     }
 }

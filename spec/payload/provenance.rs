@@ -250,7 +250,7 @@ fn ghost_sources(census: &ghost::Census) -> Vec<Entry> {
     for (server, notes) in servers {
         let text = listed(notes.into_iter().map(str::to_owned)).unwrap_or_default();
         let mut entry = rule("instance_inventory[]", "survey/1", Quality::Estimated, text);
-        entry.source = server.to_string();
+        entry.source.clone_from(server);
         entries.push(entry);
     }
     entries

@@ -32,6 +32,7 @@ mod tests {
 
     fn scan(seconds: i64, active: Tally, dark: Tally) -> StorageScan {
         StorageScan {
+            place: None,
             unit: "archive".parse().expect("a subject"),
             region: "r".to_owned(),
             storage_class: "standard".to_owned(),
@@ -73,6 +74,24 @@ mod tests {
             days,
             [(StorageClass::Active, 180), (StorageClass::Dark, 181)]
         );
+    }
+
+    #[test]
+    fn another_place_under_the_same_name_is_no_anomaly() {
+        let old = at(-400 * 86_400);
+        let placed = |place: Option<&str>, seconds, active, dark| StorageScan {
+            place: place.map(str::to_owned),
+            ..scan(seconds, tally(active, at(0)), tally(dark, old))
+        };
+        for (was, is, is_found) in [
+            (Some("/srv"), Some("/srv"), true),
+            (Some("/srv"), Some("/mnt"), false),
+            // A scan of an older version does not say where it was.
+            (None, Some("/srv"), true),
+        ] {
+            let (before, after) = (placed(was, 0, 1, 9), placed(is, 1, 9, 1));
+            assert_eq!(access_anomaly(&before, &after).is_some(), is_found);
+        }
     }
 
     #[test]

@@ -106,7 +106,9 @@ fn ghost(windows: &Windows, slot: Slot) -> Result<Content, NothingToSay> {
             }
         }
         if is_running {
-            let note = |note: &String| (survey.server.clone(), note.clone());
+            let source = survey.origins.first();
+            let source = source.map_or("survey", |origin| &origin.source);
+            let note = |note: &String| (source.to_owned(), note.clone());
             census.notes.extend(survey.notes.iter().map(note));
         }
     }

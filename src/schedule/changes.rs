@@ -135,18 +135,20 @@ impl Changes {
             Some(seen) => seen,
             None => sources.entry(name.to_owned()).or_default(),
         };
-        seen.see(change);
+        let is_more = seen.see(change);
         let Some(note) = seen.note(&in_ledger(name), now_ms) else {
-            return seen.words.clone();
+            let words = seen.words.clone();
+            if is_more {
+                self.keep_quietly(&sources).await;
+            }
+            return words;
         };
         match self.events.write(LeafKind::Source, &note).await {
             Ok(()) => {
                 tracing::info!(source = name, change = note, "a source changed");
                 seen.tell(now_ms);
                 let words = seen.words.clone();
-                if let Err(error) = self.keep(&sources).await {
-                    tracing::debug!(error = %error_chain(&error), "after a restart the change is told again");
-                }
+                self.keep_quietly(&sources).await;
                 words
             }
             // The next tick tells it; that the store fails is shown elsewhere.
@@ -154,6 +156,13 @@ impl Changes {
                 tracing::debug!(source = name, error = %error_chain(&error), "the change has no leaf yet");
                 seen.words.clone()
             }
+        }
+    }
+
+    /// That the store fails is shown elsewhere.
+    async fn keep_quietly(&self, sources: &BTreeMap<String, Seen>) {
+        if let Err(error) = self.keep(sources).await {
+            tracing::debug!(error = %error_chain(&error), "after a restart the change is told again");
         }
     }
 
@@ -171,13 +180,22 @@ impl Changes {
 }
 
 impl Seen {
-    fn see(&mut self, change: impl FnOnce(&mut Face)) {
+    /// Takes a change in; true where the source says more than the ledger knows of. That is no change and
+    /// gets no leaf, but the next one starts from it.
+    fn see(&mut self, change: impl FnOnce(&mut Face)) -> bool {
         let before = self.now.clone();
         change(&mut self.now);
-        if self.now != before {
-            self.untold += 1;
-            self.words = self.now.since(&before);
+        if self.now == before {
+            return false;
         }
+        self.words = self.now.since(&before);
+        self.untold += u64::from(self.words.is_some());
+        let known = self.told.origins.len();
+        for (quantity, origins) in &self.now.origins {
+            let origins = || origins.clone();
+            self.told.origins.entry(*quantity).or_insert_with(origins);
+        }
+        self.told.origins.len() > known
     }
 
     /// What the ledger is to be told now, if anything and if there is room.
@@ -303,7 +321,6 @@ mod tests {
         seen.see(|face| speak(face, "model"));
         let words = "energy_uj from model, was rapl";
         assert_eq!(seen.words.as_deref(), Some(words));
-        seen.untold = 1;
         assert_eq!(seen.note("s", 1), Some(format!("s: {words}")));
         seen.tell(1);
         seen.see(|face| face.state = State::Failing);
@@ -314,6 +331,20 @@ mod tests {
         seen.tell(3);
         seen.see(|face| face.state = State::Absent);
         assert_eq!(seen.note("s", HOUR_MS).as_deref(), Some("s: is gone"));
+    }
+
+    #[test]
+    fn what_is_said_later_than_the_rest_changes_as_loudly() {
+        // Counters have no energy at the first look; the ledger learns of the source without it.
+        let mut seen = Seen::default();
+        seen.see(|face| face.state = State::Works);
+        assert_eq!(seen.note("s", 0).as_deref(), Some("s: appears"));
+        seen.tell(0);
+        assert!(seen.see(|face| speak(face, "rapl")), "it is to be kept");
+        assert_eq!(seen.note("s", 1), None, "it says more, and changes nothing");
+        assert!(!seen.see(|face| speak(face, "model")));
+        let words = "s: energy_uj from model, was rapl";
+        assert_eq!(seen.note("s", 2).as_deref(), Some(words));
     }
 
     #[test]

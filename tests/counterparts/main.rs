@@ -20,6 +20,7 @@ mod lab;
 mod list_a_bucket;
 mod listen_to_mqtt;
 mod nvml;
+mod power_changes_rung;
 mod power_from_a_bmc;
 mod read_over_bacnet;
 mod read_over_modbus;

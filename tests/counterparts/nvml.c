@@ -2,7 +2,7 @@
  *
  * Compiled with STATE as the file's path. A line is a GPU: its UUID, the watts that its counter of energy grows by,
  * its power in watts; "-" for what it does not support. The word "unloaded" in place of all means that no driver
- * is loaded, "hang" that calls do not come back. */
+ * is loaded, "lost" that no GPU answers any more, "hang" that calls do not come back. */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { OK = 0, INVALID = 2, UNSUPPORTED = 3, UNLOADED = 9 };
+enum { OK = 0, INVALID = 2, UNSUPPORTED = 3, UNLOADED = 9, LOST = 15 };
 enum { GPUS_MAX = 16, LINE_MAX_BYTES = 256 };
 
 struct gpu {
@@ -30,6 +30,10 @@ static int gpus(struct gpu *all) {
         if (!strncmp(line, "unloaded", 8)) {
             fclose(file);
             return -UNLOADED;
+        }
+        if (!strncmp(line, "lost", 4)) {
+            fclose(file);
+            return -LOST;
         }
         if (!strncmp(line, "hang", 4)) {
             for (;;) {

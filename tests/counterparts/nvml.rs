@@ -18,16 +18,8 @@ impl Rig {
         let directory = tempfile::tempdir().unwrap();
         let rig = Self { directory };
         fs::write(rig.path("gpus"), gpus).unwrap();
-        let state = format!("-DSTATE=\"{}\"", rig.path("gpus").display());
-        let compiled = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", &state, "-o"])
-            .arg(rig.path("libnvidia-ml.so.1"))
-            .arg(here().join("nvml.c"))
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&compiled.stderr);
-        assert!(compiled.status.success(), "cc: {said}");
         let library = rig.path("libnvidia-ml.so.1");
+        compile(&rig.path("gpus"), &library);
         let config = format!(
             "company_id = \"acme-corp\"\n\
              dashboard.api_key = {{ env = \"KEY\" }}\n\
@@ -61,6 +53,19 @@ impl Rig {
         let entry = entries.iter().find(is_power).unwrap();
         (watts.as_f64().unwrap(), entry.clone())
     }
+}
+
+/// Makes a library that answers from a file.
+pub(crate) fn compile(state: &Path, library: &Path) {
+    let state = format!("-DSTATE=\"{}\"", state.display());
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", &state, "-o"])
+        .arg(library)
+        .arg(here().join("nvml.c"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&compiled.stderr);
+    assert!(compiled.status.success(), "cc: {said}");
 }
 
 #[test]

@@ -30,5 +30,6 @@ mod show_the_evidence;
 mod site;
 mod survive_damage;
 mod tell_of_models;
+mod tell_no_address;
 mod trust_nobody_alone;
 mod watch_a_site;

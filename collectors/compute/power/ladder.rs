@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use super::compared::{self, Compared};
 use super::{Config, Machine, Rung, Span, Verdict};
 use crate::Host;
+use crate::unaddressed::Unaddressed;
 
 /// Valid ticks that a better rung must show before it is used again, so that a flapping one does
 /// not.
@@ -25,6 +26,8 @@ pub(crate) struct Ladder {
     /// Since when the current one speaks.
     since: Option<Timestamp>,
     compared: Compared,
+    /// What reasons must not tell beyond this host.
+    unaddressed: Unaddressed,
 }
 
 /// Energy, the time that it was used in, and who says so.
@@ -52,7 +55,10 @@ enum WhyNot {
 impl Ladder {
     /// Sets the ladder up; nothing is read yet.
     pub(crate) fn new(config: &Config, host: &Host, machine: &Machine) -> Self {
-        Self::of(config.rungs(host, machine))
+        Self {
+            unaddressed: config.unaddressed(),
+            ..Self::of(config.rungs(host, machine))
+        }
     }
 
     fn of(rungs: Vec<Box<dyn Rung>>) -> Self {
@@ -203,7 +209,7 @@ impl Ladder {
                 let reasons: Vec<String> = better.iter().filter(told).map(Step::why_not).collect();
                 Some(Fallback {
                     from: first.rung.name().to_owned(),
-                    reason: reasons.join("; "),
+                    reason: self.unaddressed.hide(&reasons.join("; ")),
                 })
             }
             None if self.steps.len() == 1 => Some(Fallback {
@@ -212,6 +218,7 @@ impl Ladder {
             }),
             None => None,
         };
+        origin.note = origin.note.map(|note| self.unaddressed.hide(&note));
         origin
     }
 }

@@ -24,6 +24,7 @@ mod hwmon;
 pub mod ipmi;
 mod ladder;
 pub mod model;
+mod nameplate;
 mod nvml;
 mod polled;
 pub mod rapl;

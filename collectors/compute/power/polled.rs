@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::nameplate::Nameplate;
 use super::residual::Residual;
 use super::{Rung, Span, Verdict, words};
 use crate::CollectError;
@@ -107,9 +108,18 @@ pub(super) struct Polled {
 
 impl Polled {
     /// Starts to ask the device at once.
-    pub(super) fn new(name: &'static str, every: PollEvery, meter: impl Meter) -> Self {
+    pub(super) fn new(
+        name: &'static str,
+        every: PollEvery,
+        nameplate: Option<Nameplate>,
+        meter: impl Meter,
+    ) -> Self {
         let every = every.duration();
-        let tally = Arc::new(Mutex::new(Tally::default()));
+        let tally = Tally {
+            nameplate,
+            ..Tally::default()
+        };
+        let tally = Arc::new(Mutex::new(tally));
         let asking = ask_for_ever(meter, every, Arc::clone(&tally));
         let task = Handle::try_current().ok().map(|on| on.spawn(asking));
         Self {
@@ -193,6 +203,8 @@ fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
 /// What has gathered from the answers.
 #[derive(Debug, Default)]
 struct Tally {
+    /// What excludes answers.
+    nameplate: Option<Nameplate>,
     /// The newest answer that was used, and when it came.
     last: Option<(Measured, Instant)>,
     /// Energy and its time that no tick has taken yet.
@@ -212,7 +224,8 @@ struct Tally {
 
 impl Tally {
     fn take(&mut self, answer: Result<Measured, CollectError>, fresh: Duration, now: Instant) {
-        let checked = answer.map_err(|error| words(&error)).and_then(check);
+        let checked = answer.map_err(|error| words(&error));
+        let checked = checked.and_then(|measured| check(measured, self.nameplate));
         let measured = match checked {
             Ok(measured) => measured,
             Err(why) => {
@@ -239,12 +252,15 @@ impl Tally {
             return self.begin(measured, now);
         }
         let (before, over) = (before.clone(), millis(over));
-        if self.add(&before, &measured, over) {
-            self.failure = None;
-            self.unmoved_polls = 0;
-            self.last = Some((measured, now));
-        } else {
-            self.begin(measured, now);
+        match self.add(&before, &measured, over) {
+            Ok(true) => {
+                self.failure = None;
+                self.unmoved_polls = 0;
+                self.last = Some((measured, now));
+            }
+            Ok(false) => self.begin(measured, now),
+            // The answer before stays the newest one, and is too old after three of these.
+            Err(why) => self.failure = Some(why),
         }
     }
 
@@ -260,41 +276,54 @@ impl Tally {
     }
 
     /// Adds what passed between two answers; false where they cannot be subtracted.
-    fn add(&mut self, before: &Measured, after: &Measured, over: Millis) -> bool {
+    ///
+    /// # Errors
+    /// When the nameplate excludes what they show.
+    fn add(&mut self, before: &Measured, after: &Measured, over: Millis) -> Result<bool, String> {
         if self.uses_counter(after) != self.by_counter {
-            return false;
+            return Ok(false);
         }
         let by_power = after.power.map(|power| power.over(over));
         if !self.by_counter {
             if let Some(energy) = by_power {
                 self.gather(energy, over);
             }
-            return by_power.is_some();
+            return Ok(by_power.is_some());
         }
         let (Some(from), Some(to)) = (before.counter, after.counter) else {
-            return false;
+            return Ok(false);
         };
         let Some(grown) = to.total.0.checked_sub(from.total.0).map(Microjoules) else {
-            return false;
+            return Ok(false);
         };
+        let still = self.still;
         self.still.0 += over;
         self.still.1 += by_power.unwrap_or_default();
         if grown == Microjoules::ZERO {
             // Ten steps should have been seen by now.
             let overdue = self.still.1.0 / 10 > to.step.0.max(1);
             self.is_stuck = overdue && millis(COUNTER_STILL_MAX).0 / 36 < self.still.0.0;
-            return !self.is_stuck;
+            return Ok(!self.is_stuck);
         }
         let (over, by_power) = std::mem::take(&mut self.still);
         let ceiling = Milliwatts(Watts::MAX.saturating_mul(1000)).over(over);
         if grown > ceiling + to.step {
-            return false;
+            return Ok(false);
+        }
+        if let Some(nameplate) = self.nameplate {
+            // A counter shows up to one step too much.
+            let least = Microjoules(grown.0.saturating_sub(to.step.0));
+            let power = least.mean_power(over).unwrap_or(Milliwatts::ZERO);
+            if let Err(why) = nameplate.check_most("its counter", power) {
+                self.still = still;
+                return Err(why);
+            }
         }
         if after.power.is_some() {
             self.residual.add(grown, by_power, over);
         }
         self.gather(grown, over);
-        true
+        Ok(true)
     }
 
     fn uses_counter(&self, measured: &Measured) -> bool {
@@ -353,8 +382,11 @@ impl Tally {
     }
 }
 
-/// Refuses what no machine that runs this code can draw.
-fn check(measured: Measured) -> Result<Measured, String> {
+/// Refuses what no machine that runs this code can draw, nor one with this nameplate.
+fn check(measured: Measured, nameplate: Option<Nameplate>) -> Result<Measured, String> {
+    if let (Some(power @ Milliwatts(1..)), Some(nameplate)) = (measured.power, nameplate) {
+        nameplate.check("it", power)?;
+    }
     let watts = measured.power.map(|power| power.0 / 1000);
     match measured.power {
         Some(Milliwatts(0)) => Err("it says 0 W, which a running machine never draws".to_owned()),

@@ -5,12 +5,14 @@
 
 use std::fmt;
 
+use cms_spec::units::Milliwatts;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
 use super::constant::{Constant, SPECIFICATION_WATTS};
 use super::ipmi;
 use super::model;
+use super::nameplate::{Gated, Nameplate};
 use super::rapl;
 use super::redfish;
 use super::shared::Part;
@@ -20,6 +22,7 @@ use super::whole::of_machine;
 use super::{Machine, Rung, hwmon, nvml};
 use crate::Host;
 use crate::checked::Watts;
+use crate::unaddressed::Unaddressed;
 
 /// More parts than a machine has kinds of.
 const PARTS_MAX: usize = 4;
@@ -29,6 +32,7 @@ const PARTS_MAX: usize = 4;
 pub(crate) struct Config {
     sources: Vec<Parts>,
     default_watts: Watts,
+    nameplate: Option<Nameplate>,
     line: Option<(Watts, Watts)>,
     redfish: Option<redfish::Config>,
     ipmi: Option<ipmi::Config>,
@@ -69,6 +73,7 @@ struct Parts(Vec<Source>);
 struct Raw {
     sources: Option<Vec<Parts>>,
     default_watts: Watts,
+    nameplate_watts: Option<Watts>,
     idle_watts: Option<Watts>,
     max_watts: Option<Watts>,
     redfish: Option<redfish::Config>,
@@ -101,6 +106,11 @@ impl Source {
             Self::Redfish => "redfish",
             Self::Snmp => "snmp",
         }
+    }
+
+    /// Whether it is a device that is asked in the background.
+    const fn is_polled(self) -> bool {
+        matches!(self, Self::Ipmi | Self::Redfish | Self::Snmp)
     }
 
     /// What it speaks of.
@@ -165,6 +175,7 @@ impl Default for Raw {
         Self {
             sources: None,
             default_watts: Watts(SPECIFICATION_WATTS),
+            nameplate_watts: None,
             idle_watts: None,
             max_watts: None,
             redfish: None,
@@ -180,6 +191,7 @@ impl Default for Config {
         Self {
             sources: Self::ladder(&[Source::Redfish, Source::Snmp]),
             default_watts: Watts(SPECIFICATION_WATTS),
+            nameplate: None,
             line: None,
             redfish: None,
             ipmi: None,
@@ -208,6 +220,10 @@ impl Config {
                 );
             }
         };
+        let nameplate = raw.nameplate_watts.map(Nameplate::configured);
+        if let (Some(nameplate), Some((_, Watts(max)))) = (nameplate, line) {
+            nameplate.check_most("`max_watts`", Milliwatts(max.saturating_mul(1000)))?;
+        }
         let tables = [
             (Source::Redfish, raw.redfish.is_some()),
             (Source::Snmp, raw.snmp.is_some()),
@@ -245,6 +261,7 @@ impl Config {
         Ok(Self {
             sources,
             default_watts: raw.default_watts,
+            nameplate,
             line,
             redfish: raw.redfish,
             ipmi: raw.ipmi,
@@ -275,12 +292,27 @@ impl Config {
             part
         };
         let mut one = |parts: &Parts| -> Box<dyn Rung> {
+            // What is polled checks each answer: between coarse steps of a counter a mean says nothing.
+            let is_polled = parts.0.iter().any(|source| source.is_polled());
+            let is_whole = parts.0.iter().any(|source| source.scope() == Scope::Whole);
+            let nameplate = self.nameplate.filter(|_| !is_polled);
             let parts: Vec<Part> = parts.0.iter().map(&mut part).collect();
-            Box::new(Sum::new(parts))
+            let sum = Box::new(Sum::new(parts));
+            match nameplate {
+                Some(nameplate) => Box::new(Gated::new(sum, nameplate, is_whole)),
+                None => sum,
+            }
         };
         let mut rungs: Vec<Box<dyn Rung>> = self.sources.iter().map(&mut one).collect();
         rungs.push(Box::new(Constant::new(self.default_watts)));
         rungs
+    }
+
+    /// Hides where the devices of this table are.
+    pub(super) fn unaddressed(&self) -> Unaddressed {
+        let controller = self.redfish.iter().map(redfish::Config::address);
+        let strips = self.snmp.iter().flat_map(snmp::Config::addresses);
+        Unaddressed::new(controller.chain(strips))
     }
 
     fn rung(&self, source: Source, host: &Host, machine: &Machine) -> Box<dyn Rung> {
@@ -293,12 +325,13 @@ impl Config {
             }
             Source::Ipmi => {
                 let config = self.ipmi.clone().unwrap_or_default();
-                let rung = || Box::new(ipmi::Ipmi::new(&config, host)) as Box<dyn Rung>;
+                let rung =
+                    || Box::new(ipmi::Ipmi::new(&config, self.nameplate, host)) as Box<dyn Rung>;
                 of_machine(source.name(), machine.instance, self.ipmi.is_some(), rung)
             }
             Source::Redfish => {
                 let rung = || match &self.redfish {
-                    Some(config) => redfish::rung(config, host),
+                    Some(config) => redfish::rung(config, self.nameplate, host),
                     None => Box::new(Constant::new(self.default_watts)),
                 };
                 of_machine(source.name(), machine.instance, true, rung)
@@ -308,7 +341,7 @@ impl Config {
             Source::Rapl => Box::new(rapl::Rapl::new(host, machine.instance)),
             Source::Snmp => {
                 let rung = || match &self.snmp {
-                    Some(config) => snmp::rung(config, host),
+                    Some(config) => snmp::rung(config, self.nameplate, host),
                     None => Box::new(Constant::new(self.default_watts)),
                 };
                 of_machine(source.name(), machine.instance, true, rung)
@@ -331,6 +364,11 @@ mod tests {
         };
         assert!(refusal("idle_watts = 10").contains("go together"));
         assert!(refusal("idle_watts = 10\nmax_watts = 9").contains("more than"));
+        let small = refusal("idle_watts = 10\nmax_watts = 500\nnameplate_watts = 350");
+        assert!(
+            small.contains("`max_watts` says 500.0 W, more than 130 %"),
+            "{small}"
+        );
         assert!(refusal("sources = ['rapl', 'rapl']").contains("twice"));
         assert!(refusal("sources = ['rapl+rapl']").contains("count rapl twice"));
         assert!(refusal("sources = ['rapl+model']").contains("processors twice"));

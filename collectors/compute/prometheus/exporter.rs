@@ -52,6 +52,10 @@ pub(super) struct Exporter {
     url: String,
     path: &'static str,
     name: String,
+    /// The host of the address.
+    at: String,
+    /// What provenance calls it.
+    told_as: String,
     host: Host,
     instance: Option<Subject>,
     instance_type: Option<Subject>,
@@ -79,6 +83,11 @@ impl Exporter {
             url: config.site.address().url(path),
             path,
             name: config.name.to_string(),
+            at: config.site.address().host().to_owned(),
+            told_as: match &config.chosen {
+                Some(name) => format!("exporter {name}"),
+                None => "exporter".to_owned(),
+            },
             host: host.clone(),
             instance: settings.instance_id.clone(),
             instance_type: settings.instance_type.clone(),
@@ -160,11 +169,10 @@ impl Exporter {
         let instance = if is_own {
             self.host.instance.clone()
         } else {
-            let host = super::without_port(&self.name);
-            host.parse().map_err(|_| {
+            self.at.parse().map_err(|_| {
                 malformed(
                     &self.url,
-                    "it needs an instance_id: its name is no usable one",
+                    "it needs an instance_id: its host is no usable one",
                 )
             })?
         };
@@ -201,8 +209,7 @@ impl Exporter {
     }
 
     fn push_values(&self, instance: &Subject, page: &Page, out: &mut Readings) {
-        let source = format!("exporter {}", self.name);
-        let origin = Origin::measured(&source, "exporter-page/1", Confidence::B);
+        let origin = Origin::measured(&self.told_as, "exporter-page/1", Confidence::B);
         let origin = out.origin(origin);
         let mut push = |quantity, value| out.push(instance, quantity, value, origin);
         if let Some((busy, capacity)) = page.processors() {
@@ -245,8 +252,7 @@ impl Exporter {
                 None => return,
             },
         };
-        let source = format!("exporter {}", self.name);
-        let origin = out.origin(Origin::measured(&source, method, Confidence::B));
+        let origin = out.origin(Origin::measured(&self.told_as, method, Confidence::B));
         let value = Value::Amount {
             amount: energy.0,
             over_ms,

@@ -17,6 +17,7 @@ use super::page;
 use super::query::{Client, QueryError, any_of};
 use super::settings::{Config, OfServer};
 use super::statement::{CLOCK_JITTER_S, Known, Naming, Run, number};
+use crate::unaddressed::Unaddressed;
 use crate::web::{malformed, unreachable};
 use crate::{CollectError, Collector, Host};
 
@@ -30,6 +31,11 @@ const FULL_MICRO_TOLERATED: u64 = 100_500_000;
 pub(super) struct Survey {
     client: Client,
     name: Subject,
+    /// What provenance calls it.
+    told_as: String,
+    /// What the server said besides, with every address in it.
+    remarks: Vec<String>,
+    unaddressed: Unaddressed,
     region: String,
     settings: OfServer,
     host: Host,
@@ -51,6 +57,13 @@ impl Survey {
         Ok(Self {
             client,
             name: config.name.clone(),
+            told_as: config
+                .chosen
+                .as_ref()
+                .map_or("prometheus", Subject::as_str)
+                .to_owned(),
+            remarks: Vec::new(),
+            unaddressed: Unaddressed::new([config.site.address().authority()]),
             region: config
                 .region
                 .as_ref()
@@ -308,11 +321,21 @@ impl Collector for Survey {
         }
         let naming = Naming {
             server: &self.name,
+            told_as: &self.told_as,
             region: &self.region,
             settings: &self.settings,
             host: &self.host,
         };
-        out.snapshot(Snapshot::Survey(naming.statement(at, run)));
+        let mut statement = naming.statement(at, run);
+        let unaddressed = &self.unaddressed;
+        let told = statement.notes.iter().map(|note| unaddressed.hide(note));
+        let told = told.collect();
+        self.remarks = std::mem::replace(&mut statement.notes, told);
+        out.snapshot(Snapshot::Survey(statement));
         Ok(())
+    }
+
+    fn details(&self) -> Vec<String> {
+        self.remarks.clone()
     }
 }

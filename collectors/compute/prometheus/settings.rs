@@ -74,6 +74,8 @@ pub(super) struct Config {
     enabled: bool,
     pub(super) site: Site,
     pub(super) name: Subject,
+    /// The same where somebody chose it: the address stays on this host.
+    pub(super) chosen: Option<Subject>,
     pub(super) region: Option<Subject>,
     interval: Interval,
     source: Source,
@@ -274,7 +276,8 @@ impl Config {
         Ok(Self {
             enabled: raw.enabled,
             site,
-            name: raw.name.unwrap_or(named),
+            name: raw.name.clone().unwrap_or(named),
+            chosen: raw.name,
             region: raw.region,
             interval,
             source,

@@ -36,6 +36,8 @@ const FIRST_STEPS: SignedDuration = SignedDuration::from_hours(2);
 #[derive(Debug)]
 pub(super) struct Naming<'a> {
     pub(super) server: &'a Subject,
+    /// What provenance calls the server.
+    pub(super) told_as: &'a str,
     pub(super) region: &'a str,
     pub(super) settings: &'a OfServer,
     pub(super) host: &'a Host,
@@ -158,7 +160,7 @@ impl Naming<'_> {
         let memory = known.value(Figure::MemoryTotal).map(Bytes);
         let cpus = known.value(Figure::Cpus);
         let mut mean = |micro: Option<u64>, method: &str| {
-            let origin = Origin::measured(self.server.as_str(), method, Confidence::C);
+            let origin = Origin::measured(self.told_as, method, Confidence::C);
             let at = origins.iter().position(|other| *other == origin);
             let at = at.unwrap_or_else(|| {
                 origins.push(origin);

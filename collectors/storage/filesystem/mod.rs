@@ -26,7 +26,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use self::walk::{Budget, Order, Total, UnitTotal, Walk, WalkError};
 use super::exclude::Pattern;
-use super::history::{self, Finished, History};
+use super::history::{self, Finished, History, Resumed, Scanned};
 use super::tally::Counts;
 use super::unit;
 use crate::{CollectError, Collector, Host};
@@ -173,6 +173,11 @@ impl FilesystemCollector {
         Ok(())
     }
 
+    /// Where it is. A path, because numbers of devices change from boot to boot.
+    fn place(&self) -> String {
+        self.root.display().to_string()
+    }
+
     /// What makes two scans the same one: a checkpoint of another is of no use.
     fn order_name(&self) -> String {
         format!(
@@ -222,6 +227,10 @@ impl FilesystemCollector {
                 .unwrap_or_else(|| self.unit.clone());
             units.entry(unit).or_default().merge(counts);
         }
+        if units.is_empty() {
+            // That nothing is there is an answer, too.
+            units.insert(self.unit.clone(), Counts::default());
+        }
         units
     }
 
@@ -235,6 +244,7 @@ impl FilesystemCollector {
     ) -> StorageScan {
         StorageScan {
             unit,
+            place: Some(self.place()),
             region: self.region.clone(),
             storage_class: self.storage_class.clone(),
             usd_per_gb_month: self.usd_per_gb_month,
@@ -302,19 +312,34 @@ impl Collector for FilesystemCollector {
             State::Scanning(scan) => scan.walk.checkpoint(&self.order_name()),
             State::Failed { .. } | State::Idle { .. } | State::New => self.cut_off.clone(),
         };
-        history::keep(&self.history, scan)
+        let (place, order) = (self.place(), self.order_name());
+        let scanned = Scanned {
+            place: &place,
+            order: &order,
+        };
+        history::keep(&self.history, scanned, scan)
     }
 
     fn resume(&mut self, checkpoint: &str) {
-        let Some((history, cut_off)) = history::resume(checkpoint) else {
+        let (place, order) = (self.place(), self.order_name());
+        let scanned = Scanned {
+            place: &place,
+            order: &order,
+        };
+        let Some(resumed) = history::resume(checkpoint, scanned) else {
             return;
         };
-        if let Some(last) = history.last_started().filter(|_| cut_off.is_none()) {
+        let Resumed {
+            history,
+            scan,
+            last_started,
+        } = resumed;
+        if let Some(started) = last_started {
             // What was scanned before the restart need not be scanned again because of it.
-            self.state = State::Idle { started: last };
+            self.state = State::Idle { started };
         }
         self.history = history;
-        self.cut_off = cut_off;
+        self.cut_off = scan;
     }
 }
 

@@ -90,6 +90,45 @@ fn first_level_directories_are_told_by_their_names_and_the_history_outlives_a_re
 }
 
 #[test]
+fn an_empty_root_is_one_empty_unit_and_its_scan_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let at: Timestamp = "2026-01-05T10:00:00Z".parse().unwrap();
+    for is_split in [false, true] {
+        let mut collector = collector(directory.path());
+        collector.is_split = is_split;
+        let scans = told(&mut collector, at);
+        let [scan] = scans.as_slice() else {
+            panic!("{scans:?}");
+        };
+        assert_eq!((scan.unit.as_str(), scan.active.objects), ("unit", 0));
+        assert!(cms_spec::dark::rows(scan).is_empty());
+        assert_eq!(collector.details().len(), 1, "the scan, and no age");
+    }
+}
+
+#[test]
+fn another_path_under_the_same_name_begins_anew() {
+    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let at: Timestamp = "2026-01-05T10:00:00Z".parse().unwrap();
+    let soon = at + SignedDuration::from_mins(1);
+    let mut before = collector(old.path());
+    told(&mut before, at);
+    let kept = before.checkpoint().unwrap();
+
+    let mut moved = collector(new.path());
+    moved.resume(&kept);
+    assert!(moved.details().is_empty(), "what was found elsewhere");
+    assert_eq!(told(&mut moved, soon).len(), 1, "it is scanned at once");
+
+    // The same tree in another division keeps its history, and is scanned at once.
+    let mut divided = collector(old.path());
+    divided.is_split = true;
+    divided.resume(&kept);
+    assert_eq!(divided.details(), before.details());
+    assert_eq!(told(&mut divided, soon).len(), 1);
+}
+
+#[test]
 fn a_root_that_failed_goes_on_failing_while_it_is_scanned_again() {
     let directory = tempfile::tempdir().unwrap();
     let mut collector = collector(&directory.path().join("later"));

@@ -25,7 +25,7 @@ use rustix::time::{ClockId, clock_gettime};
 use self::listing::PAGE_BYTES_MAX;
 use self::scan::{AGE_MAX, Classes, Order, Scan};
 use self::settings::{Config, PAGE_WITHIN, TICK, WORK_OF_A_TICK};
-use super::history::{self, Finished, History};
+use super::history::{self, Finished, History, Resumed, Scanned};
 use super::tally::Counts;
 use super::unit;
 use crate::web::{Request, Server, malformed};
@@ -93,6 +93,12 @@ impl S3Collector {
             State::New => true,
             State::Scanning(_) => false,
         }
+    }
+
+    /// Where it is.
+    fn place(&self) -> String {
+        let place = &self.settings.place;
+        format!("{} {:?}", place.address(), place.prefix)
     }
 
     /// What makes two scans the same one: a checkpoint of another is of no use.
@@ -228,6 +234,7 @@ impl S3Collector {
         let first = classes.keys().next().map_or("STANDARD", String::as_str);
         StorageScan {
             unit,
+            place: Some(self.place()),
             region: self.region.clone(),
             storage_class: first.to_owned(),
             usd_per_gb_month: prices.of(first),
@@ -313,19 +320,34 @@ impl Collector for S3Collector {
             State::Scanning(scan) => scan.keep(&self.order_name()),
             State::Idle { .. } | State::New => self.cut_off.clone(),
         };
-        history::keep(&self.history, scan)
+        let (place, order) = (self.place(), self.order_name());
+        let scanned = Scanned {
+            place: &place,
+            order: &order,
+        };
+        history::keep(&self.history, scanned, scan)
     }
 
     fn resume(&mut self, checkpoint: &str) {
-        let Some((history, cut_off)) = history::resume(checkpoint) else {
+        let (place, order) = (self.place(), self.order_name());
+        let scanned = Scanned {
+            place: &place,
+            order: &order,
+        };
+        let Some(resumed) = history::resume(checkpoint, scanned) else {
             return;
         };
-        if let Some(started) = history.last_started().filter(|_| cut_off.is_none()) {
+        let Resumed {
+            history,
+            scan,
+            last_started,
+        } = resumed;
+        if let Some(started) = last_started {
             // What was listed before the restart need not be listed again because of it.
             self.state = State::Idle { started };
         }
         self.history = history;
-        self.cut_off = cut_off;
+        self.cut_off = scan;
     }
 }
 

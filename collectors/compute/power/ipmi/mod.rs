@@ -17,6 +17,7 @@ use ipmi_rs::connection::{IpmiConnection, LogicalUnit, Message, Request, Request
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use self::dcmi::Reading;
+use super::nameplate::Nameplate;
 use super::polled::{Measured, Meter, POLL_EVERY, PollEvery, Polled};
 use super::{Rung, Span, Verdict};
 use crate::checked::AbsolutePath;
@@ -57,6 +58,7 @@ pub(super) struct Ipmi {
     device: PathBuf,
     is_configured: bool,
     interval: PollEvery,
+    nameplate: Option<Nameplate>,
     asked: Option<Polled>,
 }
 
@@ -70,12 +72,13 @@ struct Controller {
 
 impl Ipmi {
     /// Sets it up; nothing is opened yet.
-    pub(super) fn new(config: &Config, host: &Host) -> Self {
+    pub(super) fn new(config: &Config, nameplate: Option<Nameplate>, host: &Host) -> Self {
         let device = config.device.as_ref();
         Self {
             device: device.map_or_else(|| host.dev.join("ipmi0"), |path| path.as_path().to_owned()),
             is_configured: device.is_some(),
             interval: config.interval,
+            nameplate,
             asked: None,
         }
     }
@@ -102,7 +105,7 @@ impl Rung for Ipmi {
                 ask: ask_device,
                 asking: None,
             };
-            Polled::new("ipmi", self.interval, controller)
+            Polled::new("ipmi", self.interval, self.nameplate, controller)
         });
         asked.read(span)
     }

@@ -27,13 +27,20 @@ struct Rig(Polled, Arc<AtomicU32>);
 
 impl Rig {
     fn new(answer: impl FnMut(u64) -> Answer + Send + 'static) -> Self {
+        Self::with_nameplate(None, answer)
+    }
+
+    fn with_nameplate(
+        nameplate: Option<Nameplate>,
+        answer: impl FnMut(u64) -> Answer + Send + 'static,
+    ) -> Self {
         let asked = Arc::new(AtomicU32::new(0));
         let meter = Fake {
             begun: Instant::now(),
             answer,
             asked: Arc::clone(&asked),
         };
-        Self(Polled::new("fake", POLL_EVERY, meter), asked)
+        Self(Polled::new("fake", POLL_EVERY, nameplate, meter), asked)
     }
 
     async fn tick(&mut self) -> Verdict {
@@ -255,4 +262,60 @@ proptest! {
         }
         prop_assert_eq!((told, covered), (total, passed));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_nameplate_excludes_is_told_and_never_counted() {
+    let nameplate = Some(Nameplate::configured(Watts(800)));
+    for (watts, words) in [
+        (
+            15,
+            Some("it says 15.0 W, less than 2 % of nameplate_watts = 800"),
+        ),
+        (16, None),
+        (1_040, None),
+        (1_041, Some("it says 1041.0 W, more than 130 %")),
+    ] {
+        let mut rig = Rig::with_nameplate(nameplate, move |_| Ok(measured(Some(watts), None)));
+        match (words, rig.tick().await) {
+            (Some(words), Verdict::Invalid(why)) => assert!(why.contains(words), "{why}"),
+            (None, Verdict::Energy { .. }) => {}
+            (_, other) => panic!("{watts} W: {other:?}"),
+        }
+    }
+    // A slip of scale after a good start: what was measured before is told, then the reason.
+    let mut rig = Rig::with_nameplate(nameplate, |s| {
+        let watts = if s < 60 { 200 } else { 200_000 / 4 };
+        Ok(measured(Some(watts), None))
+    });
+    let (energy, over) = rig.sum(4).await;
+    assert_eq!(energy, over * 200_000);
+    assert_eq!(rig.sum(2).await, (0, 0));
+    let Verdict::Invalid(why) = rig.tick().await else {
+        panic!("three polls later it is not used");
+    };
+    assert!(why.contains("it says 50000.0 W"), "{why}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_counter_alone_is_held_to_the_nameplate_too() {
+    let nameplate = Some(Nameplate::configured(Watts(800)));
+    let counting =
+        |watts: u64| move |s: u64| Ok(measured(None, Some((1 + s * watts * 1_000_000, 1))));
+    assert!(
+        Rig::with_nameplate(nameplate, counting(1_000))
+            .sum(4)
+            .await
+            .0
+            > 0
+    );
+    let mut rig = Rig::with_nameplate(nameplate, counting(1_100));
+    assert_eq!(rig.sum(3).await, (0, 0));
+    let Verdict::Invalid(why) = rig.tick().await else {
+        panic!("three polls later it is not used");
+    };
+    assert!(
+        why.starts_with("its counter says 10") && why.contains("more than 130 %"),
+        "{why}"
+    );
 }

@@ -18,9 +18,6 @@ const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
 /// The login is refused.
 const UNAUTHORIZED: u16 = 401;
 
-/// How a controller is called where its address must not be.
-const UNNAMED: &str = "the controller";
-
 /// A controller, by the address that its table gives.
 #[derive(Debug)]
 pub(super) struct Controller {
@@ -55,50 +52,6 @@ impl Controller {
         self.server.as_ref()
     }
 
-    /// A text without the controller's address.
-    pub(super) fn without_address(&self, text: &str) -> String {
-        let address = self.site.address();
-        let text = text.replace(&format!("{address}/"), "the controller's /");
-        let text = text.replace(&address.to_string(), UNNAMED);
-        let text = text.replace(address.authority(), UNNAMED);
-        let host = address.host();
-        // A short name may be a part of any word.
-        if host.contains(['.', ':']) {
-            text.replace(host, UNNAMED)
-        } else {
-            text.replace(&format!("\"{host}\""), UNNAMED)
-        }
-    }
-
-    /// The same error without the controller's address.
-    pub(super) fn unnamed(&self, error: CollectError) -> CollectError {
-        let unnamed = |source: io::Error| {
-            io::Error::new(source.kind(), self.without_address(&source.to_string()))
-        };
-        match error {
-            CollectError::Denied { path, hint, source } => CollectError::Denied {
-                path: self.without_address(&path.to_string_lossy()).into(),
-                hint: self.without_address(&hint),
-                source: unnamed(source),
-            },
-            CollectError::Malformed { what, found } => CollectError::Malformed {
-                what: self.without_address(&what),
-                found: self.without_address(&found),
-            },
-            CollectError::Timeout { what, after } => CollectError::Timeout {
-                what: self.without_address(&what),
-                after,
-            },
-            CollectError::Unreachable { what, source } => CollectError::Unreachable {
-                what: self.without_address(&what),
-                source: unnamed(source),
-            },
-            CollectError::Vanished { what } => CollectError::Vanished {
-                what: self.without_address(&what),
-            },
-        }
-    }
-
     /// Reads a resource.
     pub(super) async fn take(&mut self, path: &str) -> Result<Resource, Unread> {
         let server = match &self.server {
@@ -128,13 +81,13 @@ impl Controller {
             Err(error) => return Err(Unread::Controller(error)),
         };
         if !answer.is_good() {
-            return Err(refusal(path, &answer));
+            return Err(refusal(&self.site.address().to_string(), path, &answer));
         }
         Resource::read(path, &taken).map_err(|found| Unread::Resource(format!("{path}: {found}")))
     }
 }
 
-fn refusal(path: &str, answer: &Answer) -> Unread {
+fn refusal(address: &str, path: &str, answer: &Answer) -> Unread {
     let status = answer.status;
     let reason = match answer.reason() {
         reason if reason.is_empty() => format!("HTTP {status}"),
@@ -142,7 +95,7 @@ fn refusal(path: &str, answer: &Answer) -> Unread {
     };
     match status {
         UNAUTHORIZED => Unread::Refused(denied(
-            UNNAMED,
+            address,
             "the login is refused: check user and password of compute.power.redfish, then \
              reload the agent; until then it asks rarely, so that the account is not locked",
             io::Error::new(io::ErrorKind::PermissionDenied, reason),
@@ -155,46 +108,5 @@ fn refusal(path: &str, answer: &Answer) -> Unread {
             answer.header("location").unwrap_or("another place")
         )),
         _ => Unread::Resource(format!("{path} is not answered ({reason})")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::web::Offline;
-
-    #[test]
-    fn reasons_travel_without_the_address() {
-        for (url, text) in [
-            (
-                "https://bmc-17.example:8443",
-                "cannot reach https://bmc-17.example:8443/redfish/v1/: not valid for name \"bmc-17.example\"",
-            ),
-            (
-                "https://10.9.8.7",
-                "cannot reach https://10.9.8.7/redfish/v1/: 10.9.8.7:443 refuses",
-            ),
-            (
-                "https://[fe80::1]:8443",
-                "cannot reach https://[fe80::1]:8443/x: [fe80::1] is away",
-            ),
-            (
-                "https://bmc",
-                "cannot reach https://bmc/redfish/v1/: not valid for name \"bmc\"",
-            ),
-        ] {
-            let controller = Controller::new(Arc::new(Offline), Site::plain(url.parse().unwrap()));
-            let error = crate::web::unreachable(text, text.to_owned());
-            let CollectError::Unreachable { what, source } = controller.unnamed(error) else {
-                unreachable!("the class stays");
-            };
-            for text in [what, source.to_string()] {
-                assert!(text.starts_with("cannot reach the controller"), "{text}");
-                assert!(
-                    !text.contains("bmc") && !text.contains("10.9") && !text.contains("fe80"),
-                    "{text}"
-                );
-            }
-        }
     }
 }

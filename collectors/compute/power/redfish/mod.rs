@@ -2,8 +2,7 @@
 //!
 //! Owns: who is asked, whether the machine is on, and which of three ways to its power is taken. Promises:
 //! verified TLS only; nothing is changed on the controller; a refused login is not repeated until it
-//! locks the account; every failure says in words what a person can do, and not where the controller is,
-//! because reasons travel to the dashboard. Refuses: a power of a machine
+//! locks the account; every failure says in words what a person can do. Refuses: a power of a machine
 //! that is off, that is another one, or of a chassis that several share.
 
 mod controller;
@@ -25,6 +24,7 @@ use self::identity::Identity;
 use self::place::{Place, Wanted};
 use self::routes::Seen;
 use super::Rung;
+use super::nameplate::Nameplate;
 use super::polled::{Measured, Meter, Polled};
 use crate::{CollectError, Host};
 
@@ -41,9 +41,9 @@ const REFUSED_PAUSE_MAX: Duration = Duration::from_secs(4 * 3600);
 const POLL_WITHIN: Duration = Duration::from_secs(30);
 
 /// The rung `redfish`.
-pub(super) fn rung(config: &Config, host: &Host) -> Box<dyn Rung> {
+pub(super) fn rung(config: &Config, nameplate: Option<Nameplate>, host: &Host) -> Box<dyn Rung> {
     let meter = Redfish::new(config, host);
-    Box::new(Polled::new("redfish", config.interval, meter))
+    Box::new(Polled::new("redfish", config.interval, nameplate, meter))
 }
 
 /// The controller of this machine.
@@ -123,10 +123,10 @@ impl Meter for Redfish {
             _ => 0,
         };
         asked.map_err(|unread| match unread {
-            Unread::Controller(error) | Unread::Refused(error) => self.controller.unnamed(error),
+            Unread::Controller(error) | Unread::Refused(error) => error,
             Unread::Resource(found) => CollectError::Malformed {
                 what: "what the controller says about power".to_owned(),
-                found: self.controller.without_address(&found),
+                found,
             },
         })
     }

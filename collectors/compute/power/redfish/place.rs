@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 use super::controller::{Controller, Unread};
 use super::identity::Identity;
 use super::resource::{Resource, last_part};
+use crate::checked::Watts;
+use crate::compute::power::nameplate::Nameplate;
 
 /// Where every Redfish service begins.
 const ROOT: &str = "/redfish/v1/";
@@ -38,6 +40,8 @@ pub(super) struct Place {
     pub(super) subsystem: Option<String>,
     /// `Power` of the chassis.
     pub(super) power: Option<String>,
+    /// What its power supplies can give, where it says so.
+    pub(super) capacity: Option<Nameplate>,
 }
 
 /// What the table says about it.
@@ -82,20 +86,57 @@ pub(super) async fn find(
         Some(chassis) => chassis,
         None => of_system(controller, system.as_ref(), &all_chassis).await?,
     };
-    let place = Place {
-        switch: system.as_ref().unwrap_or(&chassis).path().to_owned(),
-        environment: chassis.link("EnvironmentMetrics"),
-        subsystem: chassis.link("PowerSubsystem"),
-        power: chassis.link("Power"),
-    };
+    let subsystem = chassis.link("PowerSubsystem");
+    let power = chassis.link("Power");
     let shared = chassis.links("Links/ComputerSystems", SYSTEMS_MAX);
     match shared.map_err(Unread::Resource)?.len() {
-        0 | 1 => Ok(place),
-        several => Err(Unread::Resource(format!(
-            "chassis {} holds {several} systems and has one power for all of them: use another source of \
-             power for these machines",
-            chassis.name()
-        ))),
+        0 | 1 => {}
+        several => {
+            return Err(Unread::Resource(format!(
+                "chassis {} holds {several} systems and has one power for all of them: use another \
+                 source of power for these machines",
+                chassis.name()
+            )));
+        }
+    }
+    let mut capacity = None;
+    for (path, at, property) in [
+        (&subsystem, "CapacityWatts", "CapacityWatts"),
+        (
+            &power,
+            "PowerControl/0/PowerCapacityWatts",
+            "PowerCapacityWatts",
+        ),
+    ] {
+        if let (None, Some(path)) = (capacity, path) {
+            capacity = of_supplies(controller, path, at, property).await?;
+        }
+    }
+    Ok(Place {
+        switch: system.as_ref().unwrap_or(&chassis).path().to_owned(),
+        environment: chassis.link("EnvironmentMetrics"),
+        subsystem,
+        power,
+        capacity,
+    })
+}
+
+/// What the supplies of a chassis can give together; nothing where it does not say, or says 0.
+async fn of_supplies(
+    controller: &mut Controller,
+    path: &str,
+    at: &str,
+    property: &'static str,
+) -> Result<Option<Nameplate>, Unread> {
+    match controller.take(path).await {
+        Ok(resource) => {
+            let capacity = resource.watts(at).ok();
+            let whole = capacity.map(|capacity| Watts((capacity.0 / 1_000).max(1)));
+            Ok(whole.map(|watts| Nameplate::of_supplies(watts, property)))
+        }
+        // The way that needs it will say what is wrong with it.
+        Err(Unread::Resource(_)) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -48,19 +48,19 @@ pub(super) async fn measure(
 ) -> Result<Measured, Unread> {
     let mut reasons = Vec::new();
     if let Some(path) = &place.environment {
-        match environment(controller, path, seen).await {
+        match plausible(environment(controller, path, seen).await, place) {
             Err(Unread::Resource(reason)) => reasons.push(format!("EnvironmentMetrics: {reason}")),
             answer => return answer,
         }
     }
     if let Some(path) = &place.subsystem {
-        match supplies(controller, path).await {
+        match plausible(supplies(controller, path).await, place) {
             Err(Unread::Resource(reason)) => reasons.push(format!("PowerSubsystem: {reason}")),
             answer => return answer,
         }
     }
     if let Some(path) = &place.power {
-        match old_power(controller, path).await {
+        match plausible(old_power(controller, path).await, place) {
             Err(Unread::Resource(reason)) => reasons.push(format!("Power: {reason}")),
             answer => return answer,
         }
@@ -69,6 +69,19 @@ pub(super) async fn measure(
         reasons.push("its chassis has no EnvironmentMetrics, PowerSubsystem or Power".to_owned());
     }
     Err(Unread::Resource(reasons.join("; ")))
+}
+
+/// Refuses more than the supplies of the chassis can give. There is no least: they are rated in pairs, and two
+/// large ones feed many a small machine.
+fn plausible(measured: Result<Measured, Unread>, place: &Place) -> Result<Measured, Unread> {
+    let measured = measured?;
+    match (place.capacity, measured.power) {
+        (Some(capacity), Some(power)) => capacity
+            .check_most("it", power)
+            .map(|()| measured)
+            .map_err(Unread::Resource),
+        _ => Ok(measured),
+    }
 }
 
 /// `PowerWatts` of the whole chassis, with its counter of energy and what its sensor says about itself.

@@ -62,6 +62,13 @@ impl<'de> Deserialize<'de> for Id {
     }
 }
 
+impl Config {
+    /// Where the controller is.
+    pub(in crate::compute::power) fn address(&self) -> &str {
+        self.site.address().authority()
+    }
+}
+
 impl<'de> Deserialize<'de> for Config {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::checked(Raw::deserialize(deserializer)?).map_err(D::Error::custom)

@@ -505,12 +505,61 @@ async fn a_refused_login_is_told_and_repeated_rarely() {
 }
 
 #[tokio::test]
+async fn more_than_the_supplies_can_give_is_refused_way_by_way() {
+    const CONTROL: &str = "/PowerControl/0";
+    let rated = |watts: Value| {
+        let mut tree = tree();
+        tree.set(
+            SUBSYSTEM,
+            &json!({"PowerSupplies": link(SUPPLIES), "CapacityWatts": watts}),
+        );
+        tree
+    };
+    // 130 % of 364 W are 473.2 W: between what the environment and the supplies say.
+    assert_eq!(power(rated(json!(364))).await.0, 472_500);
+    let one_way = rated(json!(364)).with(ENVIRONMENT, "/PowerWatts/Reading", json!(473.3));
+    let reason_of_one = reason(one_way.without(POWER)).await;
+    for words in [
+        "EnvironmentMetrics: it says 473.3 W, more than 130 % of CapacityWatts = 364",
+        "PowerSubsystem: it says 473.2 W, more than 130 % of CapacityWatts = 364",
+    ] {
+        assert!(reason_of_one.contains(words), "{reason_of_one}");
+    }
+    let watts_for_milliwatts =
+        rated(json!(800)).with(ENVIRONMENT, "/PowerWatts/Reading", json!(47_250));
+    assert_eq!(
+        power(watts_for_milliwatts).await,
+        (473_250, "redfish-psu/1 psu_ac".to_owned())
+    );
+    // Some write nothing, or 0, or more than a machine has.
+    for nothing in [
+        Value::Null,
+        json!(0),
+        json!(-1),
+        json!(1_000_000),
+        json!("many"),
+    ] {
+        assert_eq!(power(rated(nothing)).await.0, 472_500);
+    }
+    // Two supplies of 30 kW feed it: 472.5 W are less than 2 % of them, and are right.
+    assert_eq!(power(rated(json!(60_000))).await.0, 472_500);
+    // The old resource says it for those that have no subsystem.
+    let control = json!({"PowerConsumedWatts": 470, "PowerCapacityWatts": 300});
+    let old = tree().without(SUBSYSTEM).with(POWER, CONTROL, control);
+    let reason = reason(old).await;
+    assert!(
+        reason.contains("Power: it says 470.0 W, more than 130 % of PowerCapacityWatts = 300"),
+        "{reason}"
+    );
+}
+
+#[tokio::test]
 async fn the_place_is_found_once_and_again_after_a_failure() {
     let (mut asked, tree) = redfish(tree());
     asked.poll().await.unwrap();
     let first = tree.asked.lock().unwrap().drain(..).count();
     asked.poll().await.unwrap();
     let then: Vec<String> = tree.asked.lock().unwrap().drain(..).collect();
-    assert_eq!(first, 7);
+    assert_eq!(first, 9);
     assert_eq!(then, [SYSTEM, ENVIRONMENT, SENSOR]);
 }

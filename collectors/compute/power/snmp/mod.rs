@@ -2,7 +2,7 @@
 //!
 //! Owns: which feeds there are and what they say together. Promises: all feeds or none, a machine
 //! whose second feed is silent is never told as half; a counter that falls is a new beginning and
-//! never an amount. Refuses: a power that the machine's nameplate excludes.
+//! never an amount.
 
 mod settings;
 
@@ -20,28 +20,21 @@ use tokio::task::JoinSet;
 pub(super) use self::settings::Config;
 use self::settings::Feed;
 use super::Rung;
+use super::nameplate::Nameplate;
 use super::polled::{Counter, Measured, Meter, Polled};
-use crate::checked::Watts;
 use crate::snmp::Device;
 use crate::snmp::meter::{Objects, Said};
 use crate::{CollectError, Host};
 
-/// A machine that runs draws at least this share of its nameplate, in percent.
-const NAMEPLATE_PERCENT_MIN: u64 = 2;
-
-/// Nor more than this: nameplates are exceeded for moments only.
-const NAMEPLATE_PERCENT_MAX: u64 = 130;
-
 /// The rung `snmp`.
-pub(super) fn rung(config: &Config, host: &Host) -> Box<dyn Rung> {
+pub(super) fn rung(config: &Config, nameplate: Option<Nameplate>, host: &Host) -> Box<dyn Rung> {
     let meter = Outlets::new(config, host);
-    Box::new(Polled::new("snmp", config.interval, meter))
+    Box::new(Polled::new("snmp", config.interval, nameplate, meter))
 }
 
 /// The outlets that feed this machine.
 struct Outlets {
     feeds: Vec<Asked>,
-    nameplate: Option<Watts>,
     within: Duration,
     origin: Origin,
     /// What each feed's counter said last, in joules.
@@ -70,7 +63,6 @@ impl Outlets {
             devices.push((feed, device));
         }
         Self {
-            nameplate: config.nameplate,
             within: config.within(),
             origin: origin(&config.feeds),
             feeds: devices
@@ -133,24 +125,6 @@ impl Outlets {
             step,
         })
     }
-
-    fn check(&self, power: Milliwatts) -> Result<(), String> {
-        let Some(Watts(nameplate)) = self.nameplate else {
-            return Ok(());
-        };
-        // Milliwatts against a hundredth of the nameplate, both times 1,000.
-        let [least, most] = [NAMEPLATE_PERCENT_MIN, NAMEPLATE_PERCENT_MAX]
-            .map(|percent| nameplate.saturating_mul(percent).saturating_mul(10));
-        if (least..=most).contains(&power.0) {
-            return Ok(());
-        }
-        let watts = power.0 / 1_000;
-        Err(format!(
-            "the feeds say {watts} W, which is not between {NAMEPLATE_PERCENT_MIN} % and \
-             {NAMEPLATE_PERCENT_MAX} % of nameplate_watts = {nameplate}: check the outlets, their \
-             scale and the nameplate"
-        ))
-    }
 }
 
 #[async_trait]
@@ -167,8 +141,8 @@ impl Meter for Outlets {
             .try_fold(Decimal::ZERO, |sum, power| sum.checked_add(power?));
         let power = power
             .map(|watts| {
-                let power = Milliwatts(watts.to_milli().ok_or("it is too large".to_owned())?);
-                self.check(power).map(|()| power)
+                let power = watts.to_milli().ok_or("it is too large".to_owned());
+                power.map(Milliwatts)
             })
             .transpose()
             .map_err(unfit)?;
@@ -345,21 +319,6 @@ mod tests {
         assert_eq!(totals[1] - totals[0], 2_001 * WATT_HOUR);
         assert!(totals[2] < totals[1], "{totals:?}");
         assert_eq!(totals[3] - totals[2], 2_001 * WATT_HOUR);
-    }
-
-    #[tokio::test]
-    async fn the_nameplate_excludes_slips_of_scale() {
-        for (watts, is_right) in [(15, false), (16, true), (1_040, true), (1_041, false)] {
-            let mut outlets = outlets("nameplate_watts = 800", &[("a", &[[watts, 1]])]);
-            let polled = outlets.poll().await;
-            assert_eq!(polled.is_ok(), is_right, "{watts}");
-            if let Err(error) = polled {
-                assert!(
-                    error.to_string().contains("nameplate_watts = 800"),
-                    "{error}"
-                );
-            }
-        }
     }
 
     #[tokio::test]

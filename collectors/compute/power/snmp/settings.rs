@@ -7,7 +7,6 @@ use cms_spec::decimal::Decimal;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
-use crate::checked::Watts;
 use crate::compute::power::polled::{POLL_EVERY, PollEvery};
 use crate::snmp::meter::{EnergyUnit, Objects, PowerUnit};
 use crate::snmp::tables::{Known, Row};
@@ -25,7 +24,6 @@ const STEP_ALONE_MAX: Decimal = Decimal::whole(36_000);
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(super) interval: PollEvery,
-    pub(super) nameplate: Option<Watts>,
     pub(super) feeds: Vec<Feed>,
 }
 
@@ -43,7 +41,6 @@ pub(super) struct Feed {
 struct Raw {
     #[serde(default = "poll_every")]
     interval: PollEvery,
-    nameplate_watts: Option<Watts>,
     feed: Vec<Feed>,
 }
 
@@ -93,6 +90,11 @@ fn poll_every() -> PollEvery {
 }
 
 impl Config {
+    /// Where the power strips are.
+    pub(in crate::compute::power) fn addresses(&self) -> impl Iterator<Item = &str> {
+        self.feeds.iter().map(|feed| feed.target.address())
+    }
+
     /// How long one poll may take: every feed is asked at once, and version 3 asks twice.
     pub(super) fn within(&self) -> Duration {
         let waits = self.feeds.iter().map(|feed| feed.target.patience());
@@ -121,7 +123,6 @@ impl<'de> Deserialize<'de> for Config {
         }
         Ok(Self {
             interval: raw.interval,
-            nameplate: raw.nameplate_watts,
             feeds: raw.feed,
         })
     }
@@ -223,8 +224,7 @@ mod tests {
     #[test]
     fn feeds_are_taken() {
         let config: Config = toml::from_str(
-            "nameplate_watts = 800\n\
-             [[feed]]\nhost = 'a'\ncommunity = { file = '/c' }\nmodel = 'apc-outlet'\noutlet = 7\n\
+            "[[feed]]\nhost = 'a'\ncommunity = { file = '/c' }\nmodel = 'apc-outlet'\noutlet = 7\n\
              [[feed]]\nhost = 'b'\ncommunity = { file = '/c' }\n\
              power = { oid = '1.3.6.1.9.1', unit = 'W' }\n\
              energy = { oid = '1.3.6.1.9.2', scale = 0.1, unit = 'kWh' }",
