@@ -168,7 +168,7 @@ impl Wrong {
         }
         impl Visitor<'_> for Refuse {
             type Value = ();
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("nothing")
             }
             fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {

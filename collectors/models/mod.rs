@@ -29,6 +29,7 @@ pub(crate) mod request;
 pub(crate) mod scan;
 pub(crate) mod sglang;
 pub mod source;
+pub(crate) mod tail;
 pub(crate) mod tgi;
 pub(crate) mod timing;
 pub(crate) mod triton;

@@ -314,7 +314,7 @@ fn chain(error: &dyn Error) -> String {
 }
 
 fn json(samples: &[Sample]) -> Fallible<String> {
-    let has_values = |s: &Sample| !s.readings.is_empty() || !s.snapshots.is_empty();
+    let has_values = |sample: &Sample| sample.values() > 0;
     if !samples.iter().any(has_values) {
         return Ok(String::new());
     }

@@ -29,7 +29,7 @@ mod show_the_evidence;
 #[allow(dead_code, reason = "the counterparts take the rest of it")]
 mod site;
 mod survive_damage;
-mod tell_of_models;
 mod tell_no_address;
+mod tell_of_models;
 mod trust_nobody_alone;
 mod watch_a_site;

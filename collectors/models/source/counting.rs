@@ -58,6 +58,17 @@ pub(super) enum Small {
     Measured(Microjoules),
 }
 
+impl fmt::Display for Small {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sized(parameters) => write!(f, "a model of {parameters} parameters"),
+            Self::Measured(thousand) => {
+                write!(f, "{} uJ for 1,000 output tokens", thousand.0)
+            }
+        }
+    }
+}
+
 impl Small {
     /// What it uses for so many output tokens.
     fn of(self, output_tokens: u64) -> Option<Microjoules> {

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::around::{WithFacts, WithGpus};
-use super::settings::From;
 use crate::models::facts::{self, Facts};
 use crate::models::feed::{Feed, LineReader};
 use crate::models::gpus::Gpus;
 use crate::models::receive::Listen;
 use crate::models::request::Word;
-use crate::models::tail::{LogFeed, Place};
+use crate::models::tail::feed::LogFeed;
+use crate::models::tail::place::{Begin, Place, Wrapper};
 use crate::models::zone::Zone;
 use crate::models::{
     anthropic, jsonl, litellm, llamacpp, ollama, openai, otlp, sglang, tgi, triton, vllm,
@@ -43,7 +43,9 @@ pub(super) struct Means {
     pub(super) site: Option<Site>,
     pub(super) log: Option<PathBuf>,
     pub(super) journal: Option<Word>,
-    pub(super) from: From,
+    pub(super) journal_folder: Option<PathBuf>,
+    pub(super) wrapper: Wrapper,
+    pub(super) from: Begin,
     pub(super) zone: jiff::tz::TimeZone,
     pub(super) listen: Option<SocketAddr>,
     pub(super) token: Option<SecretPlace>,
@@ -147,8 +149,8 @@ impl Kind {
     /// Where it is unless the table says otherwise.
     pub(super) fn home(self) -> Option<Address> {
         let home = match self {
-            Self::Openai => "https://api.openai.com",
-            Self::Anthropic => "https://api.anthropic.com",
+            Self::Openai => openai::URL,
+            Self::Anthropic => anthropic::URL,
             _ => return None,
         };
         home.parse().ok()
@@ -232,7 +234,7 @@ impl Kind {
         Ok(match &means.gpus {
             Some(chosen) => Box::new(WithGpus {
                 feed,
-                gpus: Gpus::open(Some(chosen.clone()), None, host),
+                gpus: Gpus::open((!chosen.is_empty()).then(|| chosen.clone()), None, host),
             }),
             None => feed,
         })
@@ -270,13 +272,16 @@ impl Kind {
     /// A feed that reads a log.
     fn read(self, means: &Means) -> Box<dyn Feed> {
         let place = match (&means.log, &means.journal) {
-            (_, Some(unit)) => Place::journal(unit.as_str()),
-            (Some(path), None) => Place::file(path),
+            (_, Some(unit)) => match &means.journal_folder {
+                Some(folder) => Place::journal(unit.as_str()).in_folder(folder),
+                None => Place::journal(unit.as_str()),
+            },
+            (Some(path), None) => Place::file(path).wrapped(means.wrapper),
             (None, None) => Place::file("/dev/null"),
         };
         let place = match means.from {
-            From::Start => place.from_start(),
-            From::End => place,
+            Begin::Start => place.begun_at_start(),
+            Begin::End => place,
         };
         let zone = means.zone.clone();
         let readers = move || -> Box<dyn LineReader> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cms_spec::Category;
+use cms_spec::inference_energy;
 use cms_spec::models::SMALL_MODEL_PARAMETERS_MAX;
 use cms_spec::payload::v1::Complexity;
 use cms_spec::units::{Fixed, MICROJOULES_PER_KWH, Microjoules};
@@ -21,6 +22,7 @@ use super::kinds::{Kind, Means};
 use crate::checked::{AbsolutePath, Every, Wrong};
 use crate::models::feed::Feed;
 use crate::models::request::{ModelFacts, SizeFrom, Word};
+use crate::models::tail::place::{Begin, Wrapper};
 use crate::web::{Address, Basic, SecretPlace, Site, Tls};
 use crate::{CollectError, Collector, Host, OpenError, Registration, Settings};
 
@@ -191,23 +193,16 @@ struct SourceWritten {
     bearer_token: Option<SecretPlace>,
     basic: Option<Basic>,
     log: Option<AbsolutePath>,
-    journal: Option<WordWritten>,
     #[serde(default)]
-    from: From,
+    wrapper: Wrapper,
+    journal: Option<WordWritten>,
+    journal_folder: Option<AbsolutePath>,
+    #[serde(default)]
+    from: Begin,
     time_zone: Option<ZoneWritten>,
     listen: Option<SocketAddr>,
     token: Option<SecretPlace>,
     gpus: Option<Vec<u32>>,
-}
-
-/// Where a log is begun that was never read before.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum From {
-    /// What is already there may have been counted by something else.
-    #[default]
-    End,
-    Start,
 }
 
 /// A number of parameters, such as 8_000_000_000.
@@ -307,12 +302,24 @@ impl Config {
         }
         let rules = rules(table.rule, &names)?;
         let sizes = sizes(table.model)?;
+        let published = table.energy == Energy::Published;
+        let small = small(table.slm)?;
+        let energy = match published {
+            true => format!(
+                "energy that nobody measured by {}",
+                inference_energy::METHOD
+            ),
+            false => "energy as measured only".to_owned(),
+        };
+        for source in &mut sources {
+            source.note = format!("{}; {energy}; waste against {small}", source.note);
+        }
         Ok(Self {
             enabled: table.enabled,
             interval: table.interval.unwrap_or(INTERVAL),
             plain_ids: table.request_ids == RequestIds::Plain,
-            published: table.energy == Energy::Published,
-            small: small(table.slm)?,
+            published,
+            small,
             sizes,
             rules,
             sources,
@@ -341,6 +348,8 @@ fn source(written: SourceWritten, span: std::ops::Range<usize>) -> Result<Spec, 
         site,
         log: written.log.map(|path| path.as_path().to_owned()),
         journal: written.journal.map(|unit| unit.0),
+        journal_folder: written.journal_folder.map(|path| path.as_path().to_owned()),
+        wrapper: written.wrapper,
         from: written.from,
         zone: written
             .time_zone

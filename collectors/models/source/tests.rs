@@ -260,3 +260,56 @@ async fn a_restart_goes_on_where_the_store_says_and_a_panic_costs_nothing_else()
     assert_eq!(sample.tallies.len(), 1);
     assert_eq!(after.trouble(), None);
 }
+
+/// A collector as a table makes it.
+fn opened(text: &str) -> Box<dyn Collector> {
+    let table = toml::de::DeTable::parse(text).expect("a table");
+    let value = toml::Spanned::new(0..text.len(), toml::de::DeValue::Table(table.into_inner()));
+    let settings =
+        (REGISTRATION.parse)(toml::de::ValueDeserializer::from(value)).expect("settings");
+    let host = Host::local(
+        "host:a".parse().expect("a name"),
+        "here".to_owned(),
+        Arc::new(Offline),
+    );
+    settings.open(&host).expect("it opens")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_is_read_to_its_end_and_what_decided_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("inference.jsonl");
+    let line = |id: &str, more: &str| {
+        format!(
+            "{{\"request_id\":\"{id}\",\"timestamp\":\"2026-05-28T20:26:39Z\",\"model\":\"qwen3-8b\",\"input_tokens\":4,\"output_tokens\":5{more}}}\n"
+        )
+    };
+    let tagged = ",\"task_type\":\"classification\",\"task_complexity\":\"routine\"";
+    let text = [line("a", tagged), line("b", ""), line("a", tagged)].concat();
+    std::fs::write(&log, text).expect("a file");
+    let mut collector = opened(&format!(
+        "[[source]]\nkind = 'jsonl'\nname = 'chat'\nlog = '{}'\nfrom = 'start'\n\
+         [[rule]]\nmatch = {{ model = 'qwen*' }}\ntask_type = 'extraction'\ncomplexity = 'frontier'\n",
+        log.display()
+    ));
+    let mut out = Readings::default();
+    collector.collect(at(0), &mut out).await.expect("a tick");
+    assert_eq!(collector.trouble(), None, "{:?}", collector.details());
+    let sample = out.stamp("models/source", at(0), "boot");
+    let tasks: Vec<&str> = sample
+        .inferences
+        .iter()
+        .map(|row| row.task_type.as_str())
+        .collect();
+    assert_eq!(
+        tasks,
+        ["classification", "extraction"],
+        "{:?}",
+        collector.details()
+    );
+    assert_eq!(sample.inferences[0].parameters, Some(8_000_000_000));
+    assert_eq!(
+        collector.details()[0],
+        "chat (jsonl/log): 2 requests, 18 tokens, 1 by tags, 1 by rule 1, 1 seen twice and counted once"
+    );
+}
