@@ -13,11 +13,11 @@ pub(crate) type Open = fn(Zone) -> Box<dyn LineReader>;
 
 /// Every kind of server whose log is read.
 pub(crate) const READERS: [(&str, Open); 5] = [
-    ("llamacpp", llamacpp::log::reader),
-    ("ollama", ollama::log::reader),
-    ("sglang", sglang::log::reader),
-    ("tgi", tgi::log::reader),
-    ("vllm", vllm::log::reader),
+    ("llamacpp", llamacpp::reader),
+    ("ollama", ollama::reader),
+    ("sglang", sglang::reader),
+    ("tgi", tgi::reader),
+    ("vllm", vllm::reader),
 ];
 
 /// The id of a request whose server gives it none: where its line stands.

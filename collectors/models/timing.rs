@@ -48,6 +48,8 @@ pub(crate) struct Done {
     pub(crate) at: Option<Timestamp>,
     /// The place of its `total time` line.
     pub(crate) place: u64,
+    /// How many lines had been seen when its first one came.
+    pub(crate) since: u64,
 }
 
 /// Tasks whose lines are not complete.
@@ -58,6 +60,8 @@ pub(crate) struct Timings {
     told: VecDeque<Told>,
     /// The task that the next lines without a task belong to.
     block: Option<Task>,
+    /// How many lines were about tasks.
+    lines: u64,
     #[serde(skip)]
     counts: Counts,
 }
@@ -92,6 +96,8 @@ struct Told {
 struct Pending {
     task: Task,
     #[serde(default)]
+    since: u64,
+    #[serde(default)]
     evaluated: Option<Spent>,
     #[serde(default)]
     generated: Option<Spent>,
@@ -119,6 +125,7 @@ struct Total {
 impl Timings {
     /// Takes what a line says; gives the task that it completes.
     pub(crate) fn take(&mut self, said: Said, at: Option<Timestamp>, place: u64) -> Option<Done> {
+        self.lines = self.lines.saturating_add(1);
         let task = match (said.task, said.what) {
             (Some(task), What::Header) => {
                 self.block = Some(task);
@@ -140,7 +147,7 @@ impl Timings {
                 let pending = self.pending(task)?;
                 // A second evaluation means that the first one's task was never completed.
                 if pending.evaluated.is_some() {
-                    *pending = Pending::new(task);
+                    *pending = Pending::new(task, pending.since);
                 }
                 pending.evaluated = Some(Spent { tokens, us });
                 return done;
@@ -233,6 +240,11 @@ impl Timings {
         self.told.retain(|told| told.task.port != port);
     }
 
+    /// How many lines about tasks were seen.
+    pub(crate) const fn lines(&self) -> u64 {
+        self.lines
+    }
+
     /// What could not be told.
     pub(crate) const fn counts(&self) -> Counts {
         self.counts
@@ -253,7 +265,7 @@ impl Timings {
             self.pending.pop_front();
             self.counts.forgotten = self.counts.forgotten.saturating_add(1);
         }
-        self.pending.push_back(Pending::new(task));
+        self.pending.push_back(Pending::new(task, self.lines));
         self.pending.back_mut()
     }
 
@@ -286,6 +298,7 @@ impl Timings {
             is_child: pending.is_child,
             at: total.at,
             place: total.place,
+            since: pending.since,
         })
     }
 }
@@ -294,9 +307,10 @@ impl Timings {
 struct Confused;
 
 impl Pending {
-    const fn new(task: Task) -> Self {
+    const fn new(task: Task, since: u64) -> Self {
         Self {
             task,
+            since,
             evaluated: None,
             generated: None,
             prompt: None,

@@ -42,8 +42,50 @@ pub(crate) fn seeds() -> Vec<Seed> {
         windows(),
         modbus(),
         fieldbus(),
+        logs(),
     ]
     .concat()
+}
+
+/// Logs of model servers, of which each reader understands its own.
+fn logs() -> Vec<Seed> {
+    macro_rules! logs {
+        ($($name:literal: $path:literal),* $(,)?) => {
+            vec![$(seed(
+                "log_lines",
+                $name,
+                include_str!(concat!("../../collectors/models/", $path, ".log")),
+            )),*]
+        };
+    }
+    logs! {
+        "llamacpp_2023": "llamacpp/testdata/2023",
+        "llamacpp_2024": "llamacpp/testdata/2024",
+        "llamacpp_2024_json": "llamacpp/testdata/2024-json",
+        "llamacpp_2025": "llamacpp/testdata/2025",
+        "llamacpp_2026": "llamacpp/testdata/2026",
+        "llamacpp_2026_json": "llamacpp/testdata/2026-jsonl",
+        "llamacpp_router": "llamacpp/testdata/router",
+        "llamacpp_verbose": "llamacpp/testdata/verbose-2025",
+        "ollama_2023": "ollama/testdata/2023",
+        "ollama_debug": "ollama/testdata/debug-0.5",
+        "ollama_json": "ollama/testdata/debug-json",
+        "ollama_timed": "ollama/testdata/together",
+        "ollama_untimed": "ollama/testdata/0.12",
+        "sglang_exported": "sglang/testdata/exported",
+        "sglang_lines": "sglang/testdata/0.4",
+        "sglang_records": "sglang/testdata/records",
+        "sglang_text": "sglang/testdata/records-text",
+        "tgi_debug": "tgi/testdata/debug",
+        "tgi_embeddings": "tgi/testdata/embeddings",
+        "tgi_json": "tgi/testdata/json",
+        "tgi_text": "tgi/testdata/text",
+        "vllm_debug": "vllm/testdata/debug",
+        "vllm_inside": "vllm/testdata/v0-inside",
+        "vllm_json": "vllm/testdata/json",
+        "vllm_requests": "vllm/testdata/0.33-requests",
+        "vllm_v0": "vllm/testdata/v0",
+    }
 }
 
 /// Two whole replies to questions for two registers, a refusal, registers of a meter, places of values.

@@ -138,11 +138,15 @@ impl Outcome {
     /// No part of what people wrote is in anything that leaves the reader.
     fn keeps_quiet_about(&self, log: &[u8], name: &str) {
         let said = format!("{:?} {} {}", self.heard, self.text(), self.checkpoint);
-        for secret in secrets(log) {
-            for window in secret.windows(WINDOW) {
-                let found = memmem::find(said.as_bytes(), window);
-                assert_eq!(found, None, "{name}: {}", String::from_utf8_lossy(window));
-            }
+        is_quiet(&said, log, name);
+    }
+}
+
+fn is_quiet(said: &str, log: &[u8], name: &str) {
+    for secret in secrets(log) {
+        for window in secret.windows(WINDOW) {
+            let found = memmem::find(said.as_bytes(), window);
+            assert_eq!(found, None, "{name}: {}", String::from_utf8_lossy(window));
         }
     }
 }
@@ -272,54 +276,62 @@ fn a_restart_of_the_agent_between_any_two_lines_changes_nothing() {
 #[test]
 fn a_line_that_is_split_anywhere_gives_nothing_wrong() {
     for (kind, path, log) in own() {
-        let whole = read(kind, &log).heard;
+        let whole = read(kind, &log);
         let all: Vec<Vec<u8>> = lines(&log).collect();
         for (broken, line) in all.iter().enumerate() {
             for cut in 1..line.len() {
-                let mut reader = open(kind);
-                let mut heard = Heard::default();
-                reader.tick(NOW.parse().unwrap(), &mut heard);
-                for (place, text) in all.iter().enumerate() {
-                    let (first, rest) =
-                        text.split_at(if place == broken { cut } else { text.len() });
-                    let parts = [(first, place == broken), (rest, false)];
-                    for (text, is_cut) in parts.into_iter().filter(|(text, _)| !text.is_empty()) {
-                        let place = place as u64 + 1;
-                        reader.line(
-                            Line {
-                                text,
-                                at: None,
-                                is_cut,
-                                place,
-                            },
-                            &mut heard,
-                        );
-                    }
+                let (heard, is_exchanged) = read_split(kind, &all, broken, cut);
+                let name = format!("{}:{}:{cut}", path.display(), broken + 1);
+                // Behind a prompt whose beginning is lost, its lines are like others; they hold no text all the same.
+                if whole.refusal.is_none() {
+                    is_part_of(&heard, &whole.heard, is_exchanged, &name);
                 }
-                for _ in 0..TICKS {
-                    reader.tick(NOW.parse().unwrap(), &mut heard);
-                }
-                is_part_of(
-                    &heard,
-                    &whole,
-                    &format!("{}:{}:{cut}", path.display(), broken + 1),
-                );
+                is_quiet(&format!("{heard:?}"), &log, &name);
             }
         }
     }
 }
 
+/// Reads a log of which one line is cut, and its rest comes as a line of its own. Also whether it says that tokens may be
+/// exchanged.
+fn read_split(kind: &str, lines: &[Vec<u8>], broken: usize, cut: usize) -> (Heard, bool) {
+    let mut reader = open(kind);
+    let mut heard = Heard::default();
+    let at = NOW.parse().unwrap();
+    reader.tick(at, &mut heard);
+    for (place, text) in lines.iter().enumerate() {
+        let is_broken = place == broken;
+        let (first, rest) = text.split_at(if is_broken { cut } else { text.len() });
+        let parts = [(first, is_broken), (rest, false)];
+        for (text, is_cut) in parts.into_iter().filter(|(text, _)| !text.is_empty()) {
+            let line = Line {
+                text,
+                at: None,
+                is_cut,
+                place: place as u64 + 1,
+            };
+            reader.line(line, &mut heard);
+        }
+    }
+    for _ in 0..TICKS {
+        reader.tick(at, &mut heard);
+    }
+    let is_exchanged = reader.details().concat().contains("exchanged");
+    (heard, is_exchanged)
+}
+
 /// Every request that was heard is one of the truth, where it is not less; or one that is part of another, of which the
 /// line that says so was lost.
-fn is_part_of(heard: &Heard, whole: &Heard, name: &str) {
+fn is_part_of(heard: &Heard, whole: &Heard, is_exchanged: bool, name: &str) {
     for request in &heard.requests {
         let is_true = whole.requests.iter().any(|truth| {
             let less = |part: Option<u64>, all: Option<u64>| {
                 part.is_none_or(|part| all.is_some_and(|all| part <= all))
             };
             let same = |part: Option<u64>, all: Option<u64>| part.is_none() || part == all;
-            less(request.input_tokens, truth.input_tokens)
-                && same(request.output_tokens, truth.output_tokens)
+            let tokens = less(request.input_tokens, truth.input_tokens)
+                && same(request.output_tokens, truth.output_tokens);
+            (tokens || is_exchanged)
                 && same(request.duration_ms, truth.duration_ms)
                 && (request.model.is_none() || request.model == truth.model)
                 && (request.route.path.is_none() || request.route.path == truth.route.path)
@@ -347,10 +359,10 @@ fn nothing_grows_with_the_log() {
     for number in 0..5_000 {
         writeln!(logs[0].1, "{asked}{number}: params: x").unwrap();
         write!(logs[1].1, "{gin}{slot}{number}{eval}").unwrap();
-        write!(
+        let port = number + 1;
+        writeln!(
             logs[2].1,
-            "{slot}{number}{eval}{loaded}{number} on port {}\n",
-            number + 1
+            "{slot}{number}{eval}{loaded}{number} on port {port}"
         )
         .unwrap();
     }

@@ -101,6 +101,9 @@ struct Answer {
     path: Word,
     ns: u64,
     place: u64,
+    /// How many lines about tasks came before it: a task that began later is none of it.
+    #[serde(default)]
+    since: u64,
     #[serde(default)]
     ticks: u8,
 }
@@ -262,6 +265,7 @@ impl Reader {
             path,
             ns: said.ns,
             place: line.place,
+            since: self.state.timings.lines(),
             ticks: 0,
         };
         if UNTIMED.contains(&said.path) {
@@ -299,7 +303,8 @@ impl Reader {
             ticks: 0,
         };
         let answers = &mut self.state.answers;
-        let fitting = answers.iter().position(|answer| fits(task.us, answer.ns));
+        let is_its = |answer: &Answer| done.since <= answer.since && fits(task.us, answer.ns);
+        let fitting = answers.iter().position(is_its);
         if let Some(answer) = fitting.and_then(|at| answers.remove(at)) {
             return self.tell(answer, Some(task), out);
         }

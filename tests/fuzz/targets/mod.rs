@@ -17,7 +17,7 @@ mod sources;
 pub(crate) type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus and of its program.
-pub(crate) const TARGETS: [(&str, Target); 43] = [
+pub(crate) const TARGETS: [(&str, Target); 44] = [
     ("add_checkpoint", ledger::add_checkpoint),
     ("answers", documents::answers),
     ("bacnet", fieldbus::bacnet),
@@ -43,6 +43,7 @@ pub(crate) const TARGETS: [(&str, Target); 43] = [
     ("idempotency_key", requests::idempotency_key),
     ("jwk", documents::jwk),
     ("leaf", ledger::leaf),
+    ("log_lines", cms_collectors::models::fuzzed::log_lines),
     ("machine", sources::machine),
     ("modbus_plan", modbus::plan),
     ("modbus_registers", modbus::registers),
