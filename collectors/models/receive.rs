@@ -118,6 +118,19 @@ impl Told {
     }
 }
 
+/// Checks what a reader must keep whatever it reads: its bounds, and that reading again says the same.
+pub(crate) fn keeps_its_word(read: impl Fn() -> Result<Told, Refusal>) {
+    let (once, again) = (read(), read());
+    match (once, again) {
+        (Ok(once), Ok(again)) => {
+            assert!(once.requests.len() <= MESSAGE_ITEMS_MAX);
+            assert_eq!(once.requests, again.requests);
+            assert_eq!(once.left, again.left);
+        }
+        (once, again) => assert_eq!(once.err(), again.err()),
+    }
+}
+
 /// The form of a message of JSON.
 ///
 /// # Errors

@@ -63,6 +63,11 @@ pub(super) fn told(message: &[u8]) -> Result<Told, Refusal> {
     Ok(told)
 }
 
+/// Reads any bytes.
+pub(super) fn read_any(bytes: &[u8]) {
+    super::receive::keeps_its_word(|| told(bytes));
+}
+
 /// What is read of one payload.
 #[derive(Debug, Default)]
 struct Payload {

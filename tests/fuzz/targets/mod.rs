@@ -17,7 +17,7 @@ mod sources;
 pub(crate) type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus and of its program.
-pub(crate) const TARGETS: [(&str, Target); 43] = [
+pub(crate) const TARGETS: [(&str, Target); 46] = [
     ("add_checkpoint", ledger::add_checkpoint),
     ("answers", documents::answers),
     ("bacnet", fieldbus::bacnet),
@@ -42,7 +42,9 @@ pub(crate) const TARGETS: [(&str, Target); 43] = [
     ("headers", requests::headers),
     ("idempotency_key", requests::idempotency_key),
     ("jwk", documents::jwk),
+    ("jsonl", models::jsonl),
     ("leaf", ledger::leaf),
+    ("litellm", models::litellm),
     ("machine", sources::machine),
     ("modbus_plan", modbus::plan),
     ("modbus_registers", modbus::registers),
@@ -54,6 +56,7 @@ pub(crate) const TARGETS: [(&str, Target); 43] = [
     ("note", ledger::note),
     ("note_key", ledger::note_key),
     ("origin", ledger::origin),
+    ("otlp", models::otlp),
     ("policy", ledger::policy),
     ("rotation", requests::rotation),
     ("sealed", sources::sealed),
