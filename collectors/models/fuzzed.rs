@@ -17,3 +17,18 @@ pub fn usage(bytes: &[u8]) {
     super::openai::read_any(bytes);
     super::anthropic::read_any(bytes);
 }
+
+/// Messages of exporters of OpenTelemetry, in protobuf and JSON.
+pub fn otlp(bytes: &[u8]) {
+    super::otlp::read_any(bytes);
+}
+
+/// Messages of the callback of LiteLLM.
+pub fn litellm(bytes: &[u8]) {
+    super::litellm::read_any(bytes);
+}
+
+/// Messages and lines in the standardized log format.
+pub fn jsonl(bytes: &[u8]) {
+    super::jsonl::read_any(bytes);
+}

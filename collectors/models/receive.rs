@@ -2,7 +2,7 @@
 //!
 //! Owns: the listener of one source, from the connection to the acknowledged request. Promises: a sender is told
 //! that its message was taken only when what it said is on disk, and is told to come again otherwise, so that a
-//! sender that repeats loses nothing; whatever is sent, memory and time are bounded and the listener answers others;
+//! sender that repeats loses nothing (but for a kind whose senders lose more by waiting); whatever is sent, memory and time are bounded and the listener answers others;
 //! nothing of a message is in an answer, a log or an error. Refuses: TLS, browsers, and any path that its kind does
 //! not name.
 
@@ -80,6 +80,11 @@ pub(crate) trait Dialect: fmt::Debug + Send + Sync {
     /// # Errors
     /// When the message cannot be read; a sender must not repeat it as it is.
     fn read(&self, form: Form, message: &[u8]) -> Result<Told, Refusal>;
+
+    /// Whether the sender is answered before what it said is on disk, because it loses more by waiting.
+    fn is_answered_at_once(&self) -> bool {
+        false
+    }
 }
 
 /// How a message is wrapped, and how it is answered.
@@ -115,6 +120,19 @@ impl Told {
         }
         self.requests.push(request);
         Ok(())
+    }
+}
+
+/// Checks what a reader must keep whatever it reads: its bounds, and that reading again says the same.
+pub(crate) fn keeps_its_word(read: impl Fn() -> Result<Told, Refusal>) {
+    let (once, again) = (read(), read());
+    match (once, again) {
+        (Ok(once), Ok(again)) => {
+            assert!(once.requests.len() <= MESSAGE_ITEMS_MAX);
+            assert_eq!(once.requests, again.requests);
+            assert_eq!(once.left, again.left);
+        }
+        (once, again) => assert_eq!(once.err(), again.err()),
     }
 }
 

@@ -22,6 +22,7 @@ mod listen_to_mqtt;
 mod nvml;
 mod power_changes_rung;
 mod power_from_a_bmc;
+mod push_spans;
 mod read_over_bacnet;
 mod read_over_modbus;
 mod read_over_snmp;

@@ -79,3 +79,8 @@ pub(super) fn told(message: &[u8]) -> Result<Told, Refusal> {
     }
     Ok(told)
 }
+
+/// Reads any bytes.
+pub(super) fn read_any(bytes: &[u8]) {
+    receive::keeps_its_word(|| told(bytes));
+}

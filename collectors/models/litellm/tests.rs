@@ -7,7 +7,7 @@ use cms_spec::payload::v1::Complexity;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::super::receive::testing::Desk;
+use super::super::receive::testing::{Desk, head, post};
 use super::*;
 
 const OWN: &str = include_str!("testdata/payloads.ndjson");
@@ -75,6 +75,16 @@ async fn the_callback_is_served() {
     assert_eq!(status, 200, "{said}");
     assert_eq!(desk.heard.requests, read(OWN).requests);
     assert!(!format!("{desk:?}").contains(CANARY));
+}
+
+#[tokio::test]
+async fn the_callback_does_not_wait_for_the_disk() {
+    let mut desk = Desk::open(LiteLlm);
+    let head = head("/", "application/json", OWN.len());
+    let (status, said) = post(desk.address(), head, OWN.as_bytes().to_vec()).await;
+    assert_eq!(status, 200, "{said}");
+    desk.tick().await;
+    assert_eq!(desk.heard.requests.len(), 4);
 }
 
 #[test]

@@ -74,6 +74,13 @@ pub(super) fn told(form: Form, message: &[u8]) -> Result<Told, Refusal> {
     Ok(spans.told)
 }
 
+/// Reads any bytes.
+pub(super) fn read_any(bytes: &[u8]) {
+    for form in [Form::Protobuf, Form::Json] {
+        receive::keeps_its_word(|| told(form, bytes));
+    }
+}
+
 /// The requests of a message, each once: a client and its server may both have told it.
 #[derive(Debug, Default)]
 struct Spans {

@@ -52,9 +52,11 @@ async fn taken(request: Request<Incoming>, intake: &Arc<Intake>) -> Result<Form,
     let left = told.left.clone();
     if !told.requests.is_empty() || !told.models.is_empty() {
         let stored = intake.queue.put(told).ok_or(refusal::FULL)?;
-        match timeout(intake.times.store, stored).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => return Err(refusal::NOT_STORED),
+        if !intake.dialect.is_answered_at_once() {
+            match timeout(intake.times.store, stored).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return Err(refusal::NOT_STORED),
+            }
         }
     }
     let mut tally = intake.tally();

@@ -9,16 +9,15 @@ use tokio::net::TcpStream;
 use tokio::task::yield_now;
 
 use super::super::feed::Feed as _;
-use super::super::litellm::LiteLlm;
+use super::super::jsonl::Jsonl;
 use super::testing::{AT_ONCE, Desk, PATIENT, answer, call, head, post};
 use super::{BODY_BYTES_MAX, MESSAGE_ITEMS_MAX, Times, connection};
 
 const JSON: &str = "application/json";
-const PATH: &str = "/v1/litellm";
+const PATH: &str = "/v1/inferences";
 
 fn line(id: &str) -> Vec<u8> {
-    format!(r#"{{"id":"{id}","status":"success","call_type":"aembedding","model":"m"}}"#)
-        .into_bytes()
+    format!(r#"{{"request_id":"{id}","timestamp":1773480414,"model":"m"}}"#).into_bytes()
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -34,7 +33,7 @@ fn sends(desk: &Desk, body: Vec<u8>) -> tokio::task::JoinHandle<(u16, String)> {
 
 #[tokio::test]
 async fn a_sender_hears_when_it_is_on_disk_and_not_before() {
-    let mut desk = Desk::open(LiteLlm);
+    let mut desk = Desk::open(Jsonl);
     let first = sends(&desk, line("one"));
     desk.hear(1).await;
     assert_eq!(desk.heard.requests[0].id.as_ref().unwrap().as_str(), "one");
@@ -61,7 +60,7 @@ async fn what_is_not_on_disk_in_time_is_sent_again_and_still_told() {
         store: AT_ONCE,
         ..PATIENT
     };
-    let mut desk = Desk::with(LiteLlm, times, None);
+    let mut desk = Desk::with(Jsonl, times, None);
     let (status, said) = sends(&desk, line("one")).await.unwrap();
     assert_eq!(status, 503);
     assert!(
@@ -81,7 +80,7 @@ async fn what_is_not_on_disk_in_time_is_sent_again_and_still_told() {
 
 #[tokio::test]
 async fn a_full_queue_says_so_at_once_and_has_room_after_a_tick() {
-    let mut desk = Desk::open(LiteLlm);
+    let mut desk = Desk::open(Jsonl);
     let half: Vec<u8> = [line("x"), b"\n".to_vec()]
         .concat()
         .repeat(MESSAGE_ITEMS_MAX);
@@ -106,7 +105,7 @@ async fn a_full_queue_says_so_at_once_and_has_room_after_a_tick() {
 
 #[tokio::test]
 async fn whoever_waits_hears_that_the_listener_ends_and_the_address_is_free() {
-    let mut desk = Desk::open(LiteLlm);
+    let mut desk = Desk::open(Jsonl);
     let sender = sends(&desk, line("one"));
     desk.hear(1).await;
     let address = desk.address();
@@ -120,7 +119,7 @@ async fn whoever_waits_hears_that_the_listener_ends_and_the_address_is_free() {
 
 #[tokio::test]
 async fn messages_come_packed_in_pieces_and_over_http_2() {
-    let mut desk = Desk::open(LiteLlm);
+    let mut desk = Desk::open(Jsonl);
     let packed = gzip(&line("packed"));
     let head =
         head(PATH, JSON, packed.len()).replace("\r\n\r\n", "\r\ncontent-encoding: gzip\r\n\r\n");
@@ -128,7 +127,7 @@ async fn messages_come_packed_in_pieces_and_over_http_2() {
     assert_eq!(desk.serve(sender).await.0, 200);
     let other = head.replace("gzip", "br");
     assert_eq!(post(desk.address(), other, Vec::new()).await.0, 415);
-    let chunked = "POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\n\
+    let chunked = "POST /v1/inferences HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\n\
                    transfer-encoding: chunked\r\nupgrade: h2c\r\nconnection: close\r\n\r\n";
     let body = line("pieces");
     let (left, right) = body.split_at(10);
@@ -158,7 +157,7 @@ async fn messages_come_packed_in_pieces_and_over_http_2() {
 
 #[tokio::test]
 async fn only_who_knows_the_token_may_push_and_no_browser() {
-    let mut desk = Desk::with(LiteLlm, PATIENT, Some("sesame"));
+    let mut desk = Desk::with(Jsonl, PATIENT, Some("sesame"));
     let with =
         |extra: &str| head(PATH, JSON, 2).replace("\r\n\r\n", &format!("\r\n{extra}\r\n\r\n"));
     for wrong in [
@@ -168,37 +167,37 @@ async fn only_who_knows_the_token_may_push_and_no_browser() {
         "authorization: Bearer sesame1",
         "authorization: Basic sesame",
     ] {
-        let (status, said) = post(desk.address(), with(wrong), b"{}".to_vec()).await;
+        let (status, said) = post(desk.address(), with(wrong), b"[]".to_vec()).await;
         assert_eq!(status, 401, "{wrong}");
         assert!(said.contains("www-authenticate: Bearer"), "{said}");
     }
     let right = with("authorization: bearer sesame");
     assert_eq!(
-        post(desk.address(), right.clone(), b"{}".to_vec()).await.0,
+        post(desk.address(), right.clone(), b"[]".to_vec()).await.0,
         200
     );
     let page = with("authorization: Bearer sesame\r\norigin: https://example.org");
-    assert_eq!(post(desk.address(), page, b"{}".to_vec()).await.0, 403);
+    assert_eq!(post(desk.address(), page, b"[]".to_vec()).await.0, 403);
     // A token that was replaced holds from the next tick on, one that is gone holds on.
     *desk.secrets.0.lock().unwrap() = Some("open".to_owned());
     desk.tick().await;
-    assert_eq!(post(desk.address(), right, b"{}".to_vec()).await.0, 401);
+    assert_eq!(post(desk.address(), right, b"[]".to_vec()).await.0, 401);
     *desk.secrets.0.lock().unwrap() = None;
     desk.tick().await;
     let new = with("authorization: Bearer open");
-    assert_eq!(post(desk.address(), new, b"{}".to_vec()).await.0, 200);
+    assert_eq!(post(desk.address(), new, b"[]".to_vec()).await.0, 200);
     assert!(desk.receiver.trouble().unwrap().contains("token"));
     assert!(!format!("{desk:?}").contains("Bearer"));
 }
 
 #[tokio::test]
 async fn what_is_too_long_is_refused_early() {
-    let mut desk = Desk::open(LiteLlm);
+    let mut desk = Desk::open(Jsonl);
     let (status, said) = post(desk.address(), head(PATH, JSON, 1 << 30), Vec::new()).await;
     assert_eq!(status, 413);
     assert!(said.contains("16 MiB"), "{said}");
     // Without its length it is cut where it becomes too long.
-    let chunked = "POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+    let chunked = "POST /v1/inferences HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
                    transfer-encoding: chunked\r\n\r\n";
     let mut stream = TcpStream::connect(desk.address()).await.unwrap();
     stream.write_all(chunked.as_bytes()).await.unwrap();
@@ -221,15 +220,15 @@ async fn what_is_too_long_is_refused_early() {
 
 #[tokio::test]
 async fn nonsense_is_refused_and_harms_nobody() {
-    let mut desk = Desk::open(LiteLlm);
+    let mut desk = Desk::open(Jsonl);
     let deep = "[".repeat(100_000);
     for (body, status) in [
         (deep.as_str(), 400),
         ("[{\"id\":", 400),
         ("[] []", 400),
         ("", 200),
-        ("{", 200),
-        ("null", 200),
+        ("{", 400),
+        ("null", 400),
     ] {
         assert_eq!(
             desk.post(PATH, JSON, body.as_bytes()).await.0,
@@ -243,7 +242,7 @@ async fn nonsense_is_refused_and_harms_nobody() {
     assert_eq!(post(desk.address(), get, Vec::new()).await.0, 405);
     for raw in [
         "\x16\x03\x01\x02\x00\x01\x00\x01\u{1}\r\n\r\n",
-        "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\ncontent-type: application/json\r\nhost: x\r\n\r\nZZ\r\n",
+        "POST /v1/inferences HTTP/1.1\r\ntransfer-encoding: chunked\r\ncontent-type: application/json\r\nhost: x\r\n\r\nZZ\r\n",
         "PRI * HTTP/2.0\r\n\r\nno frames at all, only words that go on and on",
         "PRI nonsense\r\n\r\n",
         "POST / HTTP/9.9\r\n\r\n",
@@ -273,7 +272,7 @@ async fn who_is_slow_is_left() {
         arrive: AT_ONCE,
         ..PATIENT
     };
-    let desk = Desk::with(LiteLlm, times, None);
+    let desk = Desk::with(Jsonl, times, None);
     for beginning in ["", "P", "POST / HT"] {
         let mut stream = TcpStream::connect(desk.address()).await.unwrap();
         stream.write_all(beginning.as_bytes()).await.unwrap();
@@ -295,7 +294,7 @@ async fn a_connection_on_which_nothing_happens_ends() {
         quiet: AT_ONCE,
         ..PATIENT
     };
-    let desk = Desk::with(LiteLlm, times, None);
+    let desk = Desk::with(Jsonl, times, None);
     for beginning in ["", "POST / HT"] {
         let mut stream = TcpStream::connect(desk.address()).await.unwrap();
         let keep = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
@@ -307,7 +306,7 @@ async fn a_connection_on_which_nothing_happens_ends() {
 
 #[tokio::test]
 async fn one_connection_too_many_is_told_so() {
-    let mut desk = Desk::open(LiteLlm);
+    let mut desk = Desk::open(Jsonl);
     let mut open = Vec::new();
     for _ in 0..connection::CONNECTIONS_MAX {
         open.push(TcpStream::connect(desk.address()).await.unwrap());

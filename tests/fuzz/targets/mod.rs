@@ -17,7 +17,7 @@ mod sources;
 pub(crate) type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus and of its program.
-pub(crate) const TARGETS: [(&str, Target); 44] = [
+pub(crate) const TARGETS: [(&str, Target); 47] = [
     ("add_checkpoint", ledger::add_checkpoint),
     ("answers", documents::answers),
     ("bacnet", fieldbus::bacnet),
@@ -42,7 +42,9 @@ pub(crate) const TARGETS: [(&str, Target); 44] = [
     ("headers", requests::headers),
     ("idempotency_key", requests::idempotency_key),
     ("jwk", documents::jwk),
+    ("jsonl", models::jsonl),
     ("leaf", ledger::leaf),
+    ("litellm", models::litellm),
     ("log_lines", cms_collectors::models::fuzzed::log_lines),
     ("machine", sources::machine),
     ("modbus_plan", modbus::plan),
@@ -55,6 +57,7 @@ pub(crate) const TARGETS: [(&str, Target); 44] = [
     ("note", ledger::note),
     ("note_key", ledger::note_key),
     ("origin", ledger::origin),
+    ("otlp", models::otlp),
     ("policy", ledger::policy),
     ("rotation", requests::rotation),
     ("sealed", sources::sealed),
