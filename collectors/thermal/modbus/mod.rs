@@ -15,6 +15,7 @@ pub mod plan;
 pub mod probe;
 pub mod register;
 mod settings;
+mod silence;
 pub mod unit;
 mod words;
 
