@@ -195,7 +195,9 @@ mod tests {
             let Data::HeatRecovery(heat) = payload.data().clone() else {
                 panic!("another category")
             };
-            heat.thermal_sources[0].thermal_output_kw.map(|kw| kw.to_string())
+            heat.thermal_sources[0]
+                .thermal_output_kw
+                .map(|kw| kw.to_string())
         };
         // 50 kW over five minutes, then nothing known for five minutes, then 50 kW again.
         let amount = Value::Amount {

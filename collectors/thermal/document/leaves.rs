@@ -227,11 +227,9 @@ pub(in crate::thermal) fn unit_of(name: &str, number: Decimal) -> Option<Unit> {
         ("heat", Unit::Kilowatt),
     ];
     let words = words(name);
-    let stated = WORDS.iter().find(|(known, _)| {
-        words
-            .iter()
-            .any(|word| known.contains(&word.as_str()))
-    });
+    let stated = WORDS
+        .iter()
+        .find(|(known, _)| words.iter().any(|word| known.contains(&word.as_str())));
     if let Some((_, unit)) = stated {
         return Some(*unit);
     }
@@ -325,7 +323,11 @@ mod tests {
             "it's": 3,
             "epoch": 1_767_607_198,
         }));
-        let places: Vec<&str> = found.numbers.iter().map(|leaf| leaf.select.as_str()).collect();
+        let places: Vec<&str> = found
+            .numbers
+            .iter()
+            .map(|leaf| leaf.select.as_str())
+            .collect();
         assert_eq!(
             places,
             [
@@ -371,11 +373,20 @@ mod tests {
 
     #[test]
     fn names_and_texts_of_others_do_no_harm() {
-        assert_eq!(name_for_formulas("dc1/Rack-07/Exhaust °C"), "dc1_rack_07_exhaust__c");
+        assert_eq!(
+            name_for_formulas("dc1/Rack-07/Exhaust °C"),
+            "dc1_rack_07_exhaust__c"
+        );
         assert_eq!(name_for_formulas("7/kW"), "p7_kw");
         assert_eq!(name_for_formulas("ü"), "value");
-        assert_eq!(name_for_formulas(&format!("{}/power", "x".repeat(99))).len(), 40);
-        assert_eq!(printable("a\u{1b}[2J\n\u{202e}b", 20), "a\\u{1b}[2J\\n\\u{202e}b");
+        assert_eq!(
+            name_for_formulas(&format!("{}/power", "x".repeat(99))).len(),
+            40
+        );
+        assert_eq!(
+            printable("a\u{1b}[2J\n\u{202e}b", 20),
+            "a\\u{1b}[2J\\n\\u{202e}b"
+        );
         assert_eq!(printable("abcdef", 3), "abc…");
     }
 }

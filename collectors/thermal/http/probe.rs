@@ -83,7 +83,8 @@ fn suggestion(leaves: &Leaves, device: &str, place: &str, has_etag: bool) -> Sug
         })
         .collect();
     found.extend(
-        leaves.times
+        leaves
+            .times
             .iter()
             .take(TABLES_MAX)
             .map(|time| format!("{time} is a time")),

@@ -20,7 +20,7 @@ pub mod unit;
 mod words;
 
 #[cfg(test)]
-mod simulated;
+pub(in crate::thermal) mod simulated;
 #[cfg(test)]
 mod tests;
 

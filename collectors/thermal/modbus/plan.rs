@@ -234,7 +234,9 @@ impl Round {
 
     /// Begins with the longest request.
     pub fn longest_first(&mut self) {
-        let longest = (0..).zip(&self.pending).max_by_key(|(_, batch)| batch.span.count());
+        let longest = (0..)
+            .zip(&self.pending)
+            .max_by_key(|(_, batch)| batch.span.count());
         if let Some(at) = longest.map(|(at, _)| at) {
             let batch = self.pending.remove(at);
             self.pending.push(batch);

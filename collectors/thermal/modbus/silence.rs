@@ -54,7 +54,13 @@ impl Silence {
     }
 
     /// A request got no answer; `has_spoken` where the unit gave another one in this round.
-    pub(super) fn unanswered(&mut self, batch: &Batch, has_spoken: bool, why: &Why, plan: &mut Plan) {
+    pub(super) fn unanswered(
+        &mut self,
+        batch: &Batch,
+        has_spoken: bool,
+        why: &Why,
+        plan: &mut Plan,
+    ) {
         let Some(&begin) = batch.values.first() else {
             return;
         };

@@ -117,7 +117,10 @@ pub async fn look(
     let end = Instant::now() + look.listens;
     loop {
         let now = Instant::now();
-        let Some(left) = end.checked_duration_since(now).filter(|left| !left.is_zero()) else {
+        let Some(left) = end
+            .checked_duration_since(now)
+            .filter(|left| !left.is_zero())
+        else {
             break;
         };
         tell(format!(
@@ -144,7 +147,9 @@ pub async fn look(
         }
     }
     for loss in &state.losses {
-        report.found.push(format!("the connection was lost: {loss}"));
+        report
+            .found
+            .push(format!("the connection was lost: {loss}"));
     }
     Ok(report)
 }
@@ -180,8 +185,10 @@ impl Hearing {
                     }
                     if state.answered.len() >= look.filters.len() {
                         let mut refusals = state.answered.values().flatten();
-                        return match (state.answered.values().all(Option::is_some), refusals.next())
-                        {
+                        return match (
+                            state.answered.values().all(Option::is_some),
+                            refusals.next(),
+                        ) {
                             (true, Some(refusal)) => Err(failed(refusal.clone())),
                             _ => Ok(()),
                         };

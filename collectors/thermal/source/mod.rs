@@ -232,8 +232,8 @@ impl Collector for Thermal {
                 source: std::io::Error::other(trouble),
             });
         }
-        for source in &self.config.sources {
-            out.snapshot(Snapshot::Thermal(source.facts.clone()));
+        for figures in &self.figures {
+            out.snapshot(Snapshot::Thermal(figures.facts()));
         }
         Ok(())
     }

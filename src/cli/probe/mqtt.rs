@@ -94,7 +94,10 @@ impl Mqtt {
     fn asked(self) -> Look {
         // As the configuration wants them, which is read from another directory.
         let whole = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
-        let client_certificate = self.client_cert_file.map(whole).zip(self.client_key_file.map(whole));
+        let client_certificate = self
+            .client_cert_file
+            .map(whole)
+            .zip(self.client_key_file.map(whole));
         let is_plain = self.ca_file.is_none() && client_certificate.is_none() && !self.tls12;
         let tls = Tls {
             ca_file: self.ca_file.map(whole),

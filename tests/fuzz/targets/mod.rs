@@ -4,6 +4,7 @@
 //! Promises: a target panics only where the parser did, or where what it read is not what its module promises:
 //! that a text has one form, that nothing is proved without a signature, that damage is never called whole.
 
+mod broker;
 mod documents;
 mod fieldbus;
 mod ledger;
@@ -16,7 +17,7 @@ mod sources;
 pub(crate) type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus and of its program.
-pub(crate) const TARGETS: [(&str, Target); 41] = [
+pub(crate) const TARGETS: [(&str, Target); 42] = [
     ("add_checkpoint", ledger::add_checkpoint),
     ("answers", documents::answers),
     ("bacnet", fieldbus::bacnet),
@@ -48,6 +49,7 @@ pub(crate) const TARGETS: [(&str, Target); 41] = [
     ("modbus_reply", modbus::reply),
     ("modbus_telegraf", modbus::telegraf),
     ("mounts", sources::mounts),
+    ("mqtt", broker::mqtt),
     ("note", ledger::note),
     ("note_key", ledger::note_key),
     ("origin", ledger::origin),

@@ -36,8 +36,8 @@ const NUMBERS_MAX: usize = 50;
 
 /// Words of topics that speak of heat and of what it is measured by.
 const WORDS: [&str; 13] = [
-    "supply", "return", "exhaust", "outlet", "inlet", "heat", "thermal", "flow", "power", "energy", "rack",
-    "temp", "kw",
+    "supply", "return", "exhaust", "outlet", "inlet", "heat", "thermal", "flow", "power", "energy",
+    "rack", "temp", "kw",
 ];
 
 /// Every topic that was heard.
@@ -117,10 +117,7 @@ impl Topics {
         rows.sort_by_key(|(score, _)| Reverse(*score));
         candidates.sort_by_key(|one| Reverse(one.score));
         let seconds = look.listens.as_secs();
-        let mut found = vec![
-            format!("{} in {seconds} s", self.in_words()),
-            String::new(),
-        ];
+        let mut found = vec![format!("{} in {seconds} s", self.in_words()), String::new()];
         let untold = rows.len().saturating_sub(TOLD_MAX);
         found.extend(rows.into_iter().take(TOLD_MAX).map(|(_, row)| row));
         if untold > 0 {
@@ -149,18 +146,19 @@ impl Topic {
         let Ok(text) = std::str::from_utf8(&self.newest) else {
             return Vec::new();
         };
-        let candidate = |select: Option<String>, number, unit: Option<Unit>, time: Option<&String>| {
-            let name = format!("{topic}/{}", select.as_deref().unwrap_or_default());
-            Candidate {
-                topic,
-                is_retained: self.is_retained,
-                select,
-                time: time.cloned(),
-                number,
-                unit,
-                score: score(unit, number, &name, self.live > 0 || time.is_some()),
-            }
-        };
+        let candidate =
+            |select: Option<String>, number, unit: Option<Unit>, time: Option<&String>| {
+                let name = format!("{topic}/{}", select.as_deref().unwrap_or_default());
+                Candidate {
+                    topic,
+                    is_retained: self.is_retained,
+                    select,
+                    time: time.cloned(),
+                    number,
+                    unit,
+                    score: score(unit, number, &name, self.live > 0 || time.is_some()),
+                }
+            };
         if let Ok(number) = document::number(text) {
             return vec![candidate(None, number, unit_of(topic, number), None)];
         }
@@ -265,7 +263,11 @@ fn table(look: &Look, candidates: &[Candidate<'_>]) -> String {
         if taken.contains(&name) {
             let _ = write!(name, "_{}", taken.len() + 1);
         }
-        let _ = write!(table, "\n# {} {unit}? Compare it with a display.", one.number);
+        let _ = write!(
+            table,
+            "\n# {} {unit}? Compare it with a display.",
+            one.number
+        );
         if one.is_retained && one.time.is_none() {
             let _ = write!(
                 table,
@@ -284,7 +286,11 @@ fn table(look: &Look, candidates: &[Candidate<'_>]) -> String {
         if let Some(time) = &one.time {
             let _ = write!(table, ", time = {}", quoted(time));
         }
-        let _ = write!(table, " }}\nunit_of_measure = {}\n", quoted(&unit.to_string()));
+        let _ = write!(
+            table,
+            " }}\nunit_of_measure = {}\n",
+            quoted(&unit.to_string())
+        );
         taken.push(name);
     }
     if taken.is_empty() {
@@ -301,7 +307,11 @@ fn keys(look: &Look, table: &mut String) {
             SecretPlace::Env(name) => format!("env = {}", quoted(name)),
             SecretPlace::File(path) => format!("file = {}", quoted(&path.display().to_string())),
         };
-        let _ = write!(table, "user = {}\npassword = {{ {password} }}\n", quoted(user));
+        let _ = write!(
+            table,
+            "user = {}\npassword = {{ {password} }}\n",
+            quoted(user)
+        );
     }
     if let Some(tls) = &look.tls {
         let mut parts: Vec<String> = Vec::new();
@@ -335,9 +345,14 @@ fn quoted(text: &str) -> String {
 
 /// The last name of a place: of `$.points[?@.id=='T1'].value` it is `T1_value`.
 fn last_key(select: &str) -> String {
-    let mut parts = select.rsplit(['.', '\'', '[', ']']).filter(|part| !part.is_empty());
+    let mut parts = select
+        .rsplit(['.', '\'', '[', ']'])
+        .filter(|part| !part.is_empty());
     let last = parts.next().unwrap_or_default();
-    match select.rsplit_once("=='").and_then(|(_, rest)| rest.split_once('\'')) {
+    match select
+        .rsplit_once("=='")
+        .and_then(|(_, rest)| rest.split_once('\''))
+    {
         Some((item, rest)) if !rest.trim_start_matches(']').is_empty() => format!("{item}_{last}"),
         _ => last.to_owned(),
     }
@@ -420,7 +435,10 @@ mod tests {
         let kept: usize = topics.topics.values().map(|topic| topic.newest.len()).sum();
         assert!(kept < PAYLOAD_BYTES_MAX + 2 * TOPICS_MAX, "{kept}");
         let text = report(&topics).found.join("\n");
-        assert!(!text.contains('\u{1b}') && text.contains("a\\u{1b}[2J  \\u{1b}]0;x\\u{7} 7ä"), "{text}");
+        assert!(
+            !text.contains('\u{1b}') && text.contains("a\\u{1b}[2J  \\u{1b}]0;x\\u{7} 7ä"),
+            "{text}"
+        );
         for part in [
             "spBv1.0/g/DDATA/n  Sparkplug B, 2 bytes, which is not read",
             "raw  3 bytes that are no text",
