@@ -17,7 +17,7 @@ mod sources;
 pub(crate) type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus and of its program.
-pub(crate) const TARGETS: [(&str, Target); 42] = [
+pub(crate) const TARGETS: [(&str, Target); 43] = [
     ("add_checkpoint", ledger::add_checkpoint),
     ("answers", documents::answers),
     ("bacnet", fieldbus::bacnet),
@@ -58,6 +58,7 @@ pub(crate) const TARGETS: [(&str, Target); 42] = [
     ("sealed", sources::sealed),
     ("select", points::select),
     ("signature_headers", requests::signature_headers),
+    ("snmp_value", points::snmp_value),
     ("statements", documents::statements),
     ("succession", ledger::succession),
 ];
