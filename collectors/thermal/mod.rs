@@ -42,4 +42,6 @@ mod unit;
 mod within;
 
 #[cfg(test)]
+mod day;
+#[cfg(test)]
 mod fake;

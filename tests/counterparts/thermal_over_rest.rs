@@ -409,6 +409,17 @@ fn commissioning_compares_a_point_with_a_display() {
         let said = text(&compare("85.2"));
         said.contains("the agent has noted it in its ledger")
     });
+    wait_until("the comparison in status", || {
+        let status = text(&program(&["--config", &path, "status"]));
+        let line = status
+            .lines()
+            .find(|line| line.contains("rack-07 thermal_output: 85.3 kW"));
+        line.is_some_and(|line| {
+            line.contains(" s old, measured, http ")
+                && line.contains("; compared with its display 20")
+                && line.ends_with(": 0.12 % off")
+        })
+    });
     drop(agent);
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::session::{self, Link, Listener};
 use super::settings::Named;
@@ -114,23 +114,21 @@ pub async fn look(
     let hearing = Hearing::default();
     let session = session::start(broker, web, look.filters.clone(), hearing.clone());
     hearing.until_granted(look).await?;
-    let end = Instant::now() + look.listens;
-    loop {
-        let now = Instant::now();
-        let Some(left) = end
-            .checked_duration_since(now)
-            .filter(|left| !left.is_zero())
-        else {
-            break;
-        };
-        tell(format!(
-            "listening to {}: {}, {} s left",
-            look.broker,
-            hearing.lock().topics.in_words(),
-            left.as_secs()
-        ));
-        sleep_until(end.min(now + TELL_EVERY)).await;
-    }
+    let telling = async {
+        let mut left = look.listens;
+        loop {
+            tell(format!(
+                "listening to {}: {}, {} s left",
+                look.broker,
+                hearing.lock().topics.in_words(),
+                left.as_secs()
+            ));
+            sleep(TELL_EVERY).await;
+            left = left.saturating_sub(TELL_EVERY);
+        }
+    };
+    // It goes on until its time is over.
+    let _over: Result<std::convert::Infallible, _> = timeout(look.listens, telling).await;
     drop(session);
     let state = std::mem::take(&mut *hearing.lock());
     if state.topics.is_empty() {

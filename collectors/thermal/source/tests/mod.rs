@@ -9,8 +9,6 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 use super::*;
 use crate::web::Offline;
 
-mod day;
-
 const SOURCE: &str = "[[source]]\nlocation = 'rack-07'\nequipment_type = 'gpu_cluster'\n\
                       cooling_method = 'liquid'\nheat_utilization = 'none'\n";
 
@@ -23,17 +21,12 @@ struct Bench {
 
 impl Bench {
     fn of(text: &str) -> Self {
-        Self::on(text, Arc::new(Offline))
-    }
-
-    /// The same with something that connections lead to.
-    fn on(text: &str, web: Arc<dyn crate::web::Web>) -> Self {
         let text = text.replace("SOURCE", SOURCE);
         let table = DeTable::parse(&text).unwrap();
         let table = toml::Spanned::new(table.span(), DeValue::Table(table.into_inner()));
         let settings = (REGISTRATION.parse)(ValueDeserializer::from(table)).unwrap();
         let id = "host:0000000000000000".parse().unwrap();
-        let host = Host::local(id, "test".to_owned(), web);
+        let host = Host::local(id, "test".to_owned(), Arc::new(Offline));
         Self {
             collector: settings.open(&host).unwrap(),
             second: START_S,

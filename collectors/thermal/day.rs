@@ -1,13 +1,23 @@
 //! A day of rounds in virtual time over devices that fail in every way: nothing grows, and no value is ever wrong.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use cms_spec::reading::{Readings, Sample, Value as Read};
 use cms_spec::windows::Windows;
 use cms_spec::{Category, Slot};
+use jiff::Timestamp;
 use tokio::runtime::Handle;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-use super::*;
 use crate::thermal::modbus::simulated::{Act, Bench as Field};
+use crate::thermal::source::REGISTRATION;
+use crate::{Collector, Host};
+
+const SOURCE: &str = "[[source]]\nlocation = 'rack-07'\nequipment_type = 'gpu_cluster'\n\
+                      cooling_method = 'liquid'\nheat_utilization = 'none'\n";
+
+const START_S: i64 = 1_767_607_200;
 
 /// Rounds of a day, one every 30 s.
 const ROUNDS: i64 = 2_880;
@@ -17,6 +27,15 @@ const UNITS: u8 = 12;
 
 /// What unit 60 says of itself in watts, on holding register 5.
 const WATTS: u64 = 60_005;
+
+fn opened(text: &str, field: &Arc<Field>) -> Box<dyn Collector> {
+    let table = DeTable::parse(text).unwrap();
+    let table = toml::Spanned::new(table.span(), DeValue::Table(table.into_inner()));
+    let settings = (REGISTRATION.parse)(ValueDeserializer::from(table)).unwrap();
+    let id = "host:0000000000000000".parse().unwrap();
+    let host = Host::local(id, "test".to_owned(), Arc::clone(field) as Arc<_>);
+    settings.open(&host).unwrap()
+}
 
 /// Dice that fall the same way each time (splitmix64).
 fn dice(state: &AtomicU64) -> u64 {
@@ -97,9 +116,9 @@ struct Held {
 }
 
 impl Held {
-    fn of(bench: &Bench, sample: Option<&Sample>, windows: &Windows) -> Self {
-        let details = bench.collector.details();
-        let trouble = bench.collector.trouble().unwrap_or_default();
+    fn of(collector: &dyn Collector, sample: Option<&Sample>, windows: &Windows) -> Self {
+        let details = collector.details();
+        let trouble = collector.trouble().unwrap_or_default();
         Self {
             tasks: Handle::current().metrics().num_alive_tasks(),
             lines: details.len(),
@@ -135,13 +154,18 @@ impl Held {
 async fn a_day_of_faults_leaves_nothing_behind_and_no_wrong_value() {
     let round = Arc::new(AtomicU64::new(0));
     let field = field(&round);
-    let mut bench = Bench::on(&tables(), Arc::clone(&field) as Arc<_>);
+    let mut collector = opened(&tables(), &field);
     let mut windows = Windows::new();
     let mut most = [Held::default(); 4];
     let (mut good, mut lacking) = (0, 0);
     for number in 0..ROUNDS {
         round.store(number.unsigned_abs(), Ordering::Relaxed);
-        let sample = bench.tick().await.ok();
+        let at = Timestamp::from_second(START_S + number * 30).unwrap();
+        let mut out = Readings::default();
+        let collected = collector.collect(at, &mut out).await;
+        let sample = collected
+            .ok()
+            .map(|()| out.stamp("thermal/source", at, "boot"));
         for reading in sample.iter().flat_map(|sample| &sample.readings) {
             if reading.subject.as_str() == "rack-07" {
                 assert_eq!(reading.value, Read::Gauge(WATTS * 1_000), "round {number}");
@@ -155,7 +179,7 @@ async fn a_day_of_faults_leaves_nothing_behind_and_no_wrong_value() {
         // The first hour is for connecting, learning and the first of each fault.
         let quarter = usize::try_from(number * 4 / ROUNDS).unwrap();
         if number >= 120 && number % 7 == 0 {
-            let now = Held::of(&bench, sample.as_ref(), &windows);
+            let now = Held::of(collector.as_ref(), sample.as_ref(), &windows);
             most[quarter] = most[quarter].most(now);
         }
     }
