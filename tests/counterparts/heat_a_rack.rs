@@ -91,10 +91,10 @@ impl Rack {
     /// The newest heat-recovery submission that the dashboard has accepted, as it was sent.
     fn submitted(&self) -> Option<Value> {
         let taken = self.site.accepted();
-        let taken = taken
+        let mut taken = taken
             .iter()
             .filter(|(_, category)| *category == "heat-recovery");
-        let ((epoch, index), _) = taken.last()?;
+        let ((epoch, index), _) = taken.next_back()?;
         let kept = Snapshot::open(&self.site.path("agent"), &self.site.store_key()).unwrap();
         let body = kept
             .body(epoch.unsigned_abs(), index.unsigned_abs())
