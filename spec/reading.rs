@@ -81,6 +81,10 @@ pub struct Reading {
 /// baseline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are few at a time, and each is on its way"
+)]
 pub enum Snapshot {
     /// The documented inventory that coverage is measured against.
     Baseline(Baseline),
