@@ -1,5 +1,7 @@
 //! Dark data (specification II.C): what is stored and not read.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -99,6 +101,19 @@ pub struct AgeBand {
     pub total_size_gb: Fixed<9>,
     /// How many objects.
     pub object_count: u64,
+}
+
+impl fmt::Display for AccessAnomaly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [turned, before] = [self.turned_active.0, self.dark_before.0].map(u128::from);
+        let percent = Fixed::<1>::ratio(turned.saturating_mul(100), before).unwrap_or_default();
+        write!(
+            f,
+            "{} of {} that were dark ({percent} %)",
+            amount(turned),
+            amount(before)
+        )
+    }
 }
 
 impl Ages {
@@ -261,6 +276,14 @@ pub fn summary(rows: &[StorageRow]) -> DarkSummary {
 #[must_use]
 pub fn recommended_action(dark: Fixed<9>) -> String {
     let bytes = dark.magnitude();
+    if bytes == 0 {
+        return "nothing to do: no data is dark".to_owned();
+    }
+    format!("migrate {} to cold storage or delete it", amount(bytes))
+}
+
+/// Bytes for people.
+fn amount(bytes: u128) -> String {
     let (unit, name) = [
         (1_000_000_000_000, "TB"),
         (1_000_000_000, "GB"),
@@ -269,11 +292,8 @@ pub fn recommended_action(dark: Fixed<9>) -> String {
     .into_iter()
     .find(|(unit, _)| bytes >= *unit)
     .unwrap_or((1_000, "kB"));
-    if bytes == 0 {
-        return "nothing to do: no data is dark".to_owned();
-    }
     let amount = Fixed::<1>::ratio(bytes, unit).unwrap_or_default();
-    format!("migrate {amount} {name} to cold storage or delete it")
+    format!("{amount} {name}")
 }
 
 /// Decimal gigabytes, exact to the byte.
@@ -299,7 +319,8 @@ impl StorageScan {
     #[must_use]
     pub fn is_unpriced(&self) -> bool {
         if self.classes.is_empty() {
-            return self.usd_per_gb_month.is_none();
+            let holds_nothing = self.active.bytes.0 == 0 && self.dark.bytes.0 == 0;
+            return self.usd_per_gb_month.is_none() && !holds_nothing;
         }
         let holds = |share: &&ClassShare| share.active.0 > 0 || share.dark.0 > 0;
         let mut held = self.classes.iter().filter(holds);

@@ -1,5 +1,7 @@
 //! Heat recovery (specification II.D): what heat the machines give off, and what of it somebody uses.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -8,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::Subject;
 use crate::payload::v1::{HeatSummary, ThermalSource};
 use crate::provenance::Origin;
+use crate::reading::Quantity;
 use crate::units::{Fixed, Millis, Milliwatts};
 
 /// Companies below this rolling mean of thermal output are exempt.
@@ -51,6 +54,9 @@ pub struct ThermalFacts {
     /// Set for the months in which recovery is impractical here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exemption: Option<Exemption>,
+    /// What has no value now though it is measured, and why, in words that do not change with each reading.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub missing: BTreeMap<Quantity, String>,
 }
 
 impl ThermalFacts {

@@ -28,6 +28,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::api_keys::ApiKeys;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
+use crate::comparisons::Comparisons;
 use crate::config::{Config, ConfigErrors, Witness};
 use crate::events::Events;
 use crate::identity::{self, Identity, IdentityError, Machine};
@@ -160,6 +161,7 @@ impl Agent {
             self.pulse.clone(),
             self.clock.clone(),
         )));
+        self.status.compared(Comparisons::kept(&self.store).await);
         let mut generation = self.start()?;
         tracing::info!(
             company = %self.origin.company(),

@@ -22,6 +22,7 @@ use tokio::time::timeout;
 
 use crate::api_keys::ApiKeys;
 use crate::clock::Clock;
+use crate::comparisons::{COMPARISONS, Comparisons, POINT_DIGITS};
 use crate::events::Events;
 use crate::identity::{Identity, KeyState, Purpose};
 use crate::limits::CONTROL_BYTES_MAX;
@@ -36,9 +37,6 @@ const WITHIN: Duration = Duration::from_secs(5);
 
 /// The pause after a connection could not be taken.
 const ACCEPT_RETRY: Duration = Duration::from_secs(1);
-
-/// Hex digits by which the ledger names a point.
-pub const POINT_DIGITS: usize = 16;
 
 /// The name under which `status` shows rotations.
 const PART: &str = "keys";
@@ -227,10 +225,17 @@ impl Desk {
         }
         let off = Fixed::<2>::from_raw(i64::from(off_basis_points));
         let note = format!("commissioned: point #{point} is {off} % off the display");
+        let at = self.clock.now();
+        let mut comparisons = Comparisons::kept(&self.store).await;
+        comparisons.add(point, at, off_basis_points);
+        let kept = serde_json::to_string(&comparisons).map_err(|error| error_chain(&error))?;
+        let draft = LeafDraft::event(LeafKind::Config, &note);
         self.events
-            .write(LeafKind::Config, &note)
+            .write_with(draft, vec![(COMPARISONS, kept)])
             .await
-            .map_err(|error| error_chain(&error))
+            .map_err(|error| error_chain(&error))?;
+        self.status.compared(comparisons);
+        Ok(())
     }
 
     async fn keys(&self) -> Keys {

@@ -14,6 +14,7 @@ pub mod blocking;
 pub mod chance;
 pub mod cli;
 pub mod clock;
+pub mod comparisons;
 pub mod config;
 pub mod control;
 pub mod durable;

@@ -10,7 +10,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cms_collectors::{CollectError, Collector, Host, OpenError, Settings};
+use cms_collectors::{CollectError, Collector, Host, OpenError, Settings, Shown};
 use cms_spec::Category;
 use cms_spec::reading::Readings;
 use jiff::Timestamp;
@@ -94,6 +94,7 @@ struct Ticked {
     readings: Readings,
     progress: Option<String>,
     details: Vec<String>,
+    shown: Vec<Shown>,
     trouble: Option<String>,
     checkpoint: Option<String>,
     result: Result<(), CollectError>,
@@ -285,7 +286,9 @@ async fn tick_until_lost(
         keeping
             .keep(name, ticked.checkpoint, &collecting.store)
             .await;
-        collecting.status.describe(name, ticked.details);
+        collecting
+            .status
+            .describe_points(name, ticked.details, &ticked.shown);
         let quiet = ticked.result.is_ok()
             && ticked.readings.is_empty()
             && ticked.progress.is_none()
@@ -380,6 +383,7 @@ async fn tick(
         Ticked {
             progress: collector.progress(),
             details: collector.details(),
+            shown: collector.shown(),
             trouble: collector.trouble(),
             checkpoint: asks.then(|| collector.checkpoint()).flatten(),
             collector,

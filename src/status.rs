@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use cms_collectors::Shown;
 use cms_spec::Subject;
 use cms_spec::coverage::Forecast;
 use cms_spec::dark::AccessAnomaly;
@@ -20,6 +21,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::UnixListener;
 
 use crate::clock::Clock;
+use crate::comparisons::Comparisons;
 use crate::limits::DAMAGE_SHOWN_FOR;
 use crate::seal::{Protection, StoreKey};
 use crate::store::{
@@ -190,6 +192,7 @@ struct Board {
     started_at: Timestamp,
     parts: BTreeMap<String, Part>,
     next_slots: BTreeMap<String, Timestamp>,
+    comparisons: Comparisons,
 }
 
 impl Status {
@@ -201,6 +204,7 @@ impl Status {
             started_at: clock.now(),
             parts: BTreeMap::new(),
             next_slots: BTreeMap::new(),
+            comparisons: Comparisons::default(),
         };
         Self {
             board: Arc::new(Mutex::new(board)),
@@ -242,6 +246,17 @@ impl Status {
                 part.details = details;
             }
         });
+    }
+
+    /// Says which points were compared with their displays.
+    pub fn compared(&self, comparisons: Comparisons) {
+        self.with(|board, _| board.comparisons = comparisons);
+    }
+
+    /// Lists the points of a part, each with its newest comparison.
+    pub fn describe_points(&self, name: &str, lines: Vec<String>, points: &[Shown]) {
+        let told = self.with(|board, _| board.comparisons.told(lines, points));
+        self.describe(name, told);
     }
 
     /// Forgets parts that a reload has removed.

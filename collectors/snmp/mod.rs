@@ -12,7 +12,7 @@ pub(crate) mod sensors;
 mod settings;
 pub(crate) mod tables;
 mod udp;
-pub(crate) mod value;
+pub mod value;
 mod walk;
 
 use std::fmt;

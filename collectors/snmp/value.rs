@@ -13,7 +13,7 @@ const NANO: i128 = 1_000_000_000;
 ///
 /// # Errors
 /// When it is none, in words for a person.
-pub(crate) fn number(value: &Value) -> Result<Decimal, String> {
+pub fn number(value: &Value) -> Result<Decimal, String> {
     let unsigned = |value: u32| Ok(Decimal::whole(i64::from(value)));
     match value {
         Value::Integer(value) => Ok(Decimal::whole(i64::from(*value))),
@@ -43,7 +43,7 @@ pub(crate) fn number(value: &Value) -> Result<Decimal, String> {
 ///
 /// # Errors
 /// As [`number`], and when it is not whole.
-pub(crate) fn whole(value: &Value) -> Result<i64, String> {
+pub fn whole(value: &Value) -> Result<i64, String> {
     let number = number(value)?;
     let refuse = || format!("{number} is not a whole number");
     if number.rounded(0) != number {
@@ -59,7 +59,8 @@ pub(crate) fn shifted(digits: i64, exponent: i32) -> Option<Decimal> {
 }
 
 /// The text that a value is, on one line and not too long; nothing for other values.
-pub(crate) fn text(value: &Value) -> Option<String> {
+#[must_use]
+pub fn text(value: &Value) -> Option<String> {
     let Value::OctetString(bytes) = value else {
         return None;
     };

@@ -2,6 +2,7 @@
 //!
 //! Promises: one value or a reason in words. Refuses: guessing a number where something else stands.
 
+pub(in crate::thermal) mod leaves;
 pub mod select;
 
 use cms_spec::decimal::{Decimal, DecimalError};

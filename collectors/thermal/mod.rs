@@ -32,7 +32,7 @@ pub mod document;
 pub mod formula;
 pub mod http;
 pub mod modbus;
-mod mqtt;
+pub mod mqtt;
 mod protocols;
 mod round;
 mod rules;
@@ -41,5 +41,7 @@ pub mod source;
 mod unit;
 mod within;
 
+#[cfg(test)]
+mod day;
 #[cfg(test)]
 mod fake;

@@ -9,6 +9,7 @@ use crate::coverage::{self, Assessment, GATE, Thing};
 use crate::dark::{AccessAnomaly, AccessBasis, Ages, StorageScan};
 use crate::factors::EnergyFactors;
 use crate::provenance::{Confidence, Entry, Origin, Quality};
+use crate::reading::Quantity;
 use crate::units::Fixed;
 use crate::windows::Dropped;
 use crate::{cross_check, dark, ghost, heat, models};
@@ -396,6 +397,12 @@ pub(super) fn heat(
         "source_captured_kw",
         "thermal_sources[].exhaust_temp_celsius",
     ];
+    const QUANTITIES: [Quantity; 4] = [
+        Quantity::ThermalOutput,
+        Quantity::HeatDelivered,
+        Quantity::HeatSourceCaptured,
+        Quantity::ExhaustMilliKelvin,
+    ];
     let mut grouped = Grouped {
         groups: BTreeMap::new(),
     };
@@ -413,6 +420,16 @@ pub(super) fn heat(
         }
     }
     let mut entries = grouped.entries(sources.len(), heat::WINDOW.0);
+    for (figure, quantity) in FIGURES.into_iter().zip(QUANTITIES) {
+        let missing = sources.iter().filter_map(|one| {
+            let why = one.facts.missing.get(&quantity)?;
+            Some(format!("{}: {why}", one.facts.source))
+        });
+        if let Some(note) = listed(missing) {
+            let unavailable = Quality::Unavailable;
+            entries.push(rule(figure, "heat-missing/1", unavailable, note));
+        }
+    }
     let captured = sources.iter().filter_map(|one| {
         let kw = one.source_captured.mean_kw()?;
         Some(format!("{}: source_captured_kw {kw}", one.facts.source))

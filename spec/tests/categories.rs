@@ -102,7 +102,9 @@ mod tests {
             access_anomaly(&before, &scan(1, tally(active, at(0)), tally(dark, old)))
         };
         assert_eq!(turned(30, 80), None);
-        assert!(turned(31, 79).is_some());
+        let told = turned(31, 79).map(|anomaly| anomaly.to_string());
+        let words = "21.0 GB of 100.0 GB that were dark (21.0 %)";
+        assert_eq!(told.as_deref(), Some(words));
         // Deleted, or moved away, is what it should be.
         assert_eq!(turned(10, 0), None);
     }

@@ -179,6 +179,55 @@ mod tests {
     }
 
     #[test]
+    fn a_value_after_an_amount_begins_anew_and_adds_no_zero() {
+        let milliwatts = |watts: u64| Value::Gauge(watts * 1_000);
+        let observed = |readings: &[(i64, Value)]| {
+            let mut windows = Windows::new();
+            for (ms, value) in readings {
+                let heat = [("rack", Quantity::ThermalOutput, *value)];
+                windows.observe(&sample(*ms, "x", Quality::Measured, &heat));
+                // It is the same after a restart.
+                let carry = serde_json::to_string(&windows.carry()).expect("a carry prints");
+                windows.restore(serde_json::from_str(&carry).expect("a carry reads back"));
+            }
+            let closed = windows.close(Category::HeatRecovery, slot_ending(HOUR));
+            let payload = Payload::build(closed.expect("heat"), &Context::default());
+            let Data::HeatRecovery(heat) = payload.data().clone() else {
+                panic!("another category")
+            };
+            heat.thermal_sources[0]
+                .thermal_output_kw
+                .map(|kw| kw.to_string())
+        };
+        // 50 kW over five minutes, then nothing known for five minutes, then 50 kW again.
+        let amount = Value::Amount {
+            amount: 50_000 * 300_000 * 1_000,
+            over_ms: 300_000,
+        };
+        let minutes = |count: i64| count * 60_000;
+        assert_eq!(
+            observed(&[
+                (minutes(5), amount),
+                (minutes(10), milliwatts(50_000)),
+                (minutes(15), milliwatts(50_000)),
+            ])
+            .as_deref(),
+            Some("50.0")
+        );
+        // A counter does not count from the amount.
+        let counter = |kilowatt_hours: u64| Value::Counter(kilowatt_hours * 3_600_000_000_000);
+        assert_eq!(
+            observed(&[
+                (minutes(5), amount),
+                (minutes(10), counter(1_000)),
+                (minutes(40), counter(1_025)),
+            ])
+            .as_deref(),
+            Some("50.0")
+        );
+    }
+
+    #[test]
     fn a_second_collector_is_counted_and_not_mixed_in() {
         let mut windows = Windows::new();
         windows.observe(&steady(0, "b", 500));

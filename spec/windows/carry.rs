@@ -73,6 +73,8 @@ struct ThermalCarry {
 struct LastCarry {
     at: i64,
     values: [u64; 2],
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_amount: bool,
     boot: usize,
     collector: usize,
     quality: Quality,
@@ -108,6 +110,7 @@ impl Names {
         Some(LastCarry {
             at: last.at,
             values: last.values,
+            is_amount: last.is_amount,
             boot: self.index_of(&last.boot),
             collector: self.index_of(&last.collector),
             quality: last.quality,
@@ -209,6 +212,7 @@ pub(super) fn put(windows: &mut Windows, carry: Carry) {
             Some(Last {
                 at: last.at,
                 values: last.values,
+                is_amount: last.is_amount,
                 boot: Arc::clone(names.get(last.boot)?),
                 collector: Arc::clone(names.get(last.collector)?),
                 quality: last.quality,

@@ -14,6 +14,8 @@ pub(super) struct Last {
     pub(super) at: i64,
     /// Two for the processors; the second is 0 for all others.
     pub(super) values: [u64; 2],
+    /// An amount that was gathered elsewhere has no value that stands, and none to count from.
+    pub(super) is_amount: bool,
     pub(super) boot: Arc<str>,
     pub(super) collector: Arc<str>,
     pub(super) quality: Quality,
@@ -44,7 +46,7 @@ impl Series {
         let Some(last) = self.0.replace(newest(values, entry)) else {
             return Ok(None);
         };
-        let same = last.boot == entry.boot && last.collector == entry.collector;
+        let same = last.goes_on_in(entry);
         let grown = values[0] >= last.values[0] && values[1] >= last.values[1];
         if same && !grown && entry.at <= last.at {
             // Earlier and smaller: a reading that was overtaken on its way. The newer baseline stays.
@@ -73,7 +75,10 @@ impl Series {
             .as_ref()
             .is_none_or(|last| last.at < entry.at || last.collector != entry.collector)
         {
-            self.0 = Some(newest([0; 2], entry));
+            self.0 = Some(Last {
+                is_amount: true,
+                ..newest([0; 2], entry)
+            });
         }
         let over = i64::try_from(over_ms).unwrap_or(i64::MAX);
         Ok((entry.at.saturating_sub(over), entry.at))
@@ -87,8 +92,7 @@ impl Series {
         entry: &Taken<'_>,
     ) -> Option<(Span, u64)> {
         let last = self.0.replace(newest([value, 0], entry))?;
-        let same = last.boot == entry.boot && last.collector == entry.collector;
-        if !same || entry.at <= last.at {
+        if !last.goes_on_in(entry) || entry.at <= last.at {
             return None;
         }
         let until = entry.at.min(last.at.saturating_add(hold_ms));
@@ -108,10 +112,18 @@ impl Series {
     }
 }
 
+impl Last {
+    /// Whether a value that follows belongs to the same row: of one boot and collector, and after a value.
+    fn goes_on_in(&self, entry: &Taken<'_>) -> bool {
+        !self.is_amount && self.boot == entry.boot && self.collector == entry.collector
+    }
+}
+
 fn newest(values: [u64; 2], entry: &Taken<'_>) -> Last {
     Last {
         at: entry.at,
         values,
+        is_amount: false,
         boot: Arc::clone(&entry.boot),
         collector: Arc::clone(&entry.collector),
         quality: entry.quality,

@@ -1,5 +1,7 @@
 //! The window of one thermal source: 24 hours of five-minute buckets.
 
+use std::collections::BTreeMap;
+
 use super::ring::{Ring, spread};
 use super::series::Series;
 use super::{Fate, Taken};
@@ -148,6 +150,7 @@ impl Thermal {
             cooling_method: "unknown".to_owned(),
             heat_utilization: UNUSED.to_owned(),
             exemption: None,
+            missing: BTreeMap::new(),
         };
         Some(Observed {
             facts: self.facts.clone().unwrap_or_else(unnamed),

@@ -219,6 +219,11 @@ fn load(path: &Path) -> Result<Config, CliError> {
     Config::load(path, &agent::hostname()).map_err(CliError::Config)
 }
 
+/// Tells a person something beside what is printed.
+fn tell(note: &str) {
+    drop(io::stderr().write_all(format!("note: {note}\n").as_bytes()));
+}
+
 /// Prints to standard output; a reader that left early is no error.
 fn print(text: &str) {
     drop(io::stdout().write_all(text.as_bytes()));

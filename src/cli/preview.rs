@@ -3,6 +3,7 @@
 //! Where an agent has been running, its windows are read from the store, so that the 30-day averages are the
 //! real ones; what is collected now comes on top, in memory only.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +12,14 @@ use clap::Args;
 use cms_collectors::{Host, Settings};
 use cms_spec::payload::build::{Context, Payload};
 use cms_spec::payload::{AgentInfo, Delivery, Envelope, Role, SCHEMA};
-use cms_spec::reading::Readings;
+use cms_spec::provenance::Origin;
+use cms_spec::reading::{Quantity, Reading, Readings, Sample, Value};
 use cms_spec::windows::Windows;
-use cms_spec::{Category, Slot};
+use cms_spec::{Category, Slot, Subject};
 use tokio::time::sleep;
 
 use super::progress::Progress;
-use super::{CliError, ExitStatus, load, print, run};
+use super::{CliError, ExitStatus, load, print, run, tell};
 use crate::agent;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -27,6 +29,9 @@ use crate::transport::web::all_left;
 
 /// How long two looks at a counter lie apart: long enough for a rate that means something.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+
+/// How long a value stands that was read once.
+const A_MOMENT: Duration = Duration::from_millis(5);
 
 /// How often a source that works in the background is asked whether it is done.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
@@ -195,6 +200,7 @@ async fn look(
         collector.resume(&kept);
     }
     let (mut looks, mut empty_looks) = (0_u32, 0_u32);
+    let mut lone = Lone::default();
     loop {
         let mut readings = Readings::default();
         collector
@@ -204,7 +210,9 @@ async fn look(
         let taken = !readings.is_empty();
         let has_counters = readings.has_values();
         if taken {
-            windows.observe(&readings.stamp(collector_id, clock.now(), &clock.boot_id()));
+            let sample = readings.stamp(collector_id, clock.now(), &clock.boot_id());
+            windows.observe(&sample);
+            lone.take(&sample);
             looks += 1;
         } else if collector.progress().is_none() && !collector.is_waiting() {
             empty_looks += 1;
@@ -214,6 +222,13 @@ async fn look(
         }
         let is_enough = looks >= 2 && (!collector.is_waiting() || looks >= LOOKS_MAX);
         if (taken && !has_counters) || is_enough {
+            // A value stands from one moment to a later one.
+            sleep(A_MOMENT).await;
+            for subject in lone.stand(windows, clock) {
+                tell(&format!(
+                    "{subject} was read once; the preview shows what was read, a submission shows the mean over time"
+                ));
+            }
             return Ok(());
         }
         let doing = collector.progress().unwrap_or_else(|| {
@@ -229,6 +244,54 @@ async fn look(
         })
         .await;
     }
+}
+
+/// Gauges that were read once. Between two readings a gauge is a mean; one of a dated value has no second one for
+/// minutes, and would be missing in a preview though it is there.
+#[derive(Default)]
+struct Lone {
+    first: Option<Sample>,
+    seen: BTreeMap<(Subject, Quantity), (Reading, Origin, u32)>,
+}
+
+impl Lone {
+    fn take(&mut self, sample: &Sample) {
+        for reading in &sample.readings {
+            let origin = sample.origins.get(usize::from(reading.origin));
+            let (Value::Gauge(_), Some(origin)) = (reading.value, origin) else {
+                continue;
+            };
+            let name = (reading.subject.clone(), reading.quantity);
+            let seen = || (reading.clone(), origin.clone(), 0);
+            self.seen.entry(name).or_insert_with(seen).2 += 1;
+        }
+        self.first.get_or_insert_with(|| sample.clone());
+    }
+
+    /// Lets what was read once stand until now. Answers what that is.
+    fn stand(self, windows: &mut Windows, clock: &Clock) -> Vec<String> {
+        let Some(first) = self.first else {
+            return Vec::new();
+        };
+        let mut again = Readings::default();
+        let mut named = Vec::new();
+        for ((subject, quantity), (reading, origin, times)) in self.seen {
+            if times == 1 {
+                let origin = again.origin(origin);
+                again.push(&subject, quantity, reading.value, origin);
+                named.push(format!("{subject}: {}", in_words(quantity)));
+            }
+        }
+        if !named.is_empty() {
+            windows.observe(&again.stamp(&first.collector, clock.now(), &first.boot));
+        }
+        named
+    }
+}
+
+fn in_words(quantity: Quantity) -> String {
+    let name = serde_json::to_value(quantity).unwrap_or_default();
+    name.as_str().unwrap_or("a value").replace('_', " ")
 }
 
 /// The id of the agent that has run here, if one has.

@@ -5,6 +5,7 @@
 mod bacnet;
 mod coverage;
 mod modbus;
+mod mqtt;
 mod snmp;
 
 use std::path::{Path, PathBuf};
@@ -36,11 +37,12 @@ enum Kind {
     Modbus(modbus::Modbus),
     /// The BACnet/IP devices of a network, or the objects of one.
     Bacnet(bacnet::Bacnet),
+    /// The topics of an MQTT broker, and what is published on them.
+    Mqtt(mqtt::Mqtt),
     /// A server with the query API of Prometheus, or the page of a node_exporter or windows_exporter.
     Prometheus(Box<Prometheus>),
     /// A power strip, a sensor or whatever else answers over SNMP: its outlets, sensors and values.
     Snmp(snmp::Device),
-
     /// A web server with numbers in JSON or in plain text: a building management system, a meter.
     Http(Http),
 }
@@ -110,6 +112,10 @@ impl Probe {
             Kind::Bacnet(bacnet) => {
                 let Report { found, table } = bacnet.look()?;
                 (found, table)
+            }
+            Kind::Mqtt(mqtt) => {
+                let looked = mqtt.look()?;
+                (looked.found, looked.table)
             }
             Kind::Prometheus(prometheus) => {
                 let Suggestion { found, table } = prometheus.look()?;

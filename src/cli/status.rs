@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Args;
+use cms_spec::dark::TURNED_ACTIVE_PERCENT_MAX;
 use jiff::{SignedDurationRound, Timestamp, Unit};
 
 use super::{CliError, ExitStatus, load, print};
@@ -133,9 +134,8 @@ fn text(snapshot: &Snapshot) -> String {
     }
     for (unit, anomaly) in &snapshot.anomalies {
         line(format!(
-            "unusual    {unit}: {} of {} dark bytes turned active between the last two scans, which no deletion or \
-             migration explains",
-            anomaly.turned_active.0, anomaly.dark_before.0
+            "unusual    {unit}: {anomaly} turned active between the last two scans, over {TURNED_ACTIVE_PERCENT_MAX} %; \
+             does something read or touch all files? The dashboard is told (access_anomaly), until a scan without it"
         ));
     }
     line(format!(

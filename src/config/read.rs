@@ -39,6 +39,7 @@ pub(super) fn table<T>(
 ) -> Outcome<T> {
     let mut node = node.clone();
     let mut left_out = Vec::new();
+    let mut removals: Vec<Vec<String>> = Vec::new();
     for _ in 0..ATTEMPTS_MAX {
         let error = match parse(ValueDeserializer::from(node.clone())) {
             Ok(value) => {
@@ -54,6 +55,14 @@ pub(super) fn table<T>(
             DeValue::Table(table) => remove(table, &span),
             _ => None,
         };
+        // What is wrong with a table from which something wrong was taken may be the consequence of that. If it is
+        // not, it is told after the next attempt.
+        let is_consequence = removed.as_ref().is_some_and(|path| {
+            let mut before = removals.iter();
+            before.any(|other| other.len() > path.len() && other.starts_with(path))
+        });
+        removals.extend(removed.clone());
+        let removed = removed.as_deref().map(dotted);
         let parent = removed
             .as_deref()
             .map_or("", |path| split(path).0)
@@ -68,7 +77,7 @@ pub(super) fn table<T>(
         // A key that was left out because it is wrong is not missing.
         let told = missing(error.message())
             .is_some_and(|key| left_out.iter().any(|l: &String| split(l).1 == key));
-        if !told {
+        if !told && !is_consequence {
             problems.push(explained.problem);
         }
         let Some(path) = removed else {
@@ -200,11 +209,12 @@ fn nearest<'n>(name: &str, known: &[&'n str]) -> Option<&'n str> {
         .map(|(_, near)| near)
 }
 
-/// Removes the innermost entry whose key or value is at fault, and tells its dotted path.
-fn remove(table: &mut DeTable<'_>, span: &Range<usize>) -> Option<String> {
+/// Removes the innermost entry whose key or value is at fault, and tells its path: keys, and numbers of items.
+fn remove(table: &mut DeTable<'_>, span: &Range<usize>) -> Option<Vec<String>> {
     for (key, value) in table.iter_mut() {
         if let Some(path) = remove_inside(value, span) {
-            return Some(format!("{}.{path}", key.get_ref()));
+            let key = key.get_ref().clone().into_owned();
+            return Some([vec![key], path].concat());
         }
     }
     let at_fault = table
@@ -212,15 +222,30 @@ fn remove(table: &mut DeTable<'_>, span: &Range<usize>) -> Option<String> {
         .find(|(key, value)| key.span() == *span || holds(&value.span(), span))
         .map(|(key, _)| key.get_ref().clone().into_owned())?;
     table.remove(at_fault.as_str());
-    Some(at_fault)
+    Some(vec![at_fault])
 }
 
-fn remove_inside(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> Option<String> {
+fn remove_inside(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> Option<Vec<String>> {
     match value.get_mut() {
         DeValue::Table(inner) => remove(inner, span),
-        DeValue::Array(items) => items.iter_mut().find_map(|item| remove_inside(item, span)),
+        DeValue::Array(items) => (0_usize..).zip(items.iter_mut()).find_map(|(at, item)| {
+            let path = remove_inside(item, span)?;
+            Some([vec![format!("{ITEM}{at}")], path].concat())
+        }),
         _ => None,
     }
+}
+
+/// What the number of an item begins with in a path; no key does.
+const ITEM: char = '\n';
+
+/// A path without the numbers of items.
+fn dotted(path: &[String]) -> String {
+    let keys: Vec<&str> = { path.iter() }
+        .filter(|part| !part.starts_with(ITEM))
+        .map(String::as_str)
+        .collect();
+    keys.join(".")
 }
 
 fn holds(outer: &Range<usize>, inner: &Range<usize>) -> bool {
@@ -294,6 +319,39 @@ mod tests {
                 "7:10 invalid type: string \"x\", expected a number",
             ]
         );
+    }
+
+    #[test]
+    fn what_follows_from_an_error_is_not_told_too() {
+        // Without its only place a point has none, and without its point a source has no output.
+        #[derive(Debug, Deserialize)]
+        struct Whole {
+            #[expect(dead_code, reason = "only its shape matters")]
+            list: Vec<Spanned<Item>>,
+        }
+        #[derive(Debug, Deserialize)]
+        #[serde(try_from = "Raw")]
+        struct Item;
+        #[derive(Debug, Deserialize)]
+        struct Raw {
+            place: Option<u8>,
+        }
+        impl TryFrom<Raw> for Item {
+            type Error = &'static str;
+            fn try_from(raw: Raw) -> Result<Self, &'static str> {
+                raw.place.map(|_| Self).ok_or("say a place")
+            }
+        }
+        let mut files = Files::default();
+        let content = "[[list]]\nplace = 'x'\n[[list]]\nother = 1\n";
+        files.add("f".to_owned(), content.to_owned());
+        let mut problems = Problems::default();
+        let root = tree::parse(&files, &mut problems).unwrap();
+        let node = Spanned::new(root.span(), DeValue::Table(root.into_inner()));
+        table(&node, &[], &mut problems, |d| Whole::deserialize(d));
+        let told = problems.into_errors(files).to_string();
+        assert_eq!(told.matches("invalid type").count(), 1, "{told}");
+        assert_eq!(told.matches("say a place").count(), 0, "{told}");
     }
 
     #[test]

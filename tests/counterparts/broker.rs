@@ -46,7 +46,8 @@ impl Broker {
             "user root\nlistener {port} 127.0.0.1\ncafile {}\ncertfile {}\nkeyfile {}\n\
              require_certificate true\ntls_version {tls_version}\nallow_anonymous false\n\
              password_file {}\nmax_queued_messages 100000\npersistence true\n\
-             persistence_location {}/\nacl_file {}\nlog_dest stderr\n",
+             persistence_location {}/\n\
+             autosave_on_changes true\nautosave_interval 1\nacl_file {}\nlog_dest stderr\n",
             place("ca.pem"),
             place("server.pem"),
             place("server.key"),

@@ -14,7 +14,9 @@
 )]
 
 mod broker;
+mod heat_a_rack;
 mod hung_mount;
+mod keep_messages;
 #[allow(dead_code, reason = "each counterpart takes what it needs of it")]
 mod lab;
 mod list_a_bucket;
@@ -22,6 +24,7 @@ mod listen_to_mqtt;
 mod nvml;
 mod power_changes_rung;
 mod power_from_a_bmc;
+mod probe_a_broker;
 mod push_spans;
 mod read_over_bacnet;
 mod read_over_modbus;

@@ -15,6 +15,8 @@ Holding (function 3) and input (function 4) registers of every unit:
  30  bcd32   ABCD  12345678
  40..49      their own addresses; 45 is not there: exception 2 for whatever runs over it
  60..79      twenty values of their own addresses
+200  int16   402, 305         supply and return of a heat meter in tenths of a degree C
+202  float32 ABCD  7200       its flow in l/h
 Coils and discrete inputs 0..15 are on and off in turn.
 
 Units: 1 good, 2 slow (0.3 s), 3 silent, 4 gives the reply to the question before (late by one), 5 wrong transaction or
@@ -61,6 +63,8 @@ def registers(unit):
             (40, [40, 41, 42, 43, 44]),
             (46, [46, 47, 48, 49]),
             (60, list(range(60, 80))),
+            (200, [402, 305]),
+            (202, float_words(7200.0)),
         ]
     ]
 

@@ -12,14 +12,14 @@ use tempfile::TempDir;
 use super::lab::{Counterpart, PROGRAM, printed, program, python, wait_until};
 
 /// The devices of `bacnet_devices.py`, on a port of their own.
-struct Building {
+pub(crate) struct Building {
     devices: Counterpart,
     folder: TempDir,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl Building {
-    fn open() -> Self {
+    pub(crate) fn open() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = UdpSocket::bind("127.0.0.1:0")
             .unwrap()
@@ -44,7 +44,7 @@ impl Building {
     }
 
     /// Has something changed, and waits until it is.
-    fn order(&mut self, order: &str) {
+    pub(crate) fn order(&mut self, order: &str) {
         let mut file = OpenOptions::new().append(true).open(self.orders()).unwrap();
         writeln!(file, "{order}").unwrap();
         self.devices.until_it_says(&format!("done: {order}"));

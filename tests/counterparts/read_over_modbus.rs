@@ -97,14 +97,14 @@ const MISSING: [(&str, &str); 8] = [
 ];
 
 /// A server of ours, and whatever it stands behind.
-struct Meters {
+pub(crate) struct Meters {
     _running: Vec<Counterpart>,
-    url: String,
+    pub(crate) url: String,
     folder: TempDir,
 }
 
 impl Meters {
-    fn over(kind: &str) -> Self {
+    pub(crate) fn over(kind: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();
         let start = |place: &str| {

@@ -17,14 +17,14 @@ const SOURCE: &str = "[[thermal.source]]\nlocation = \"rack-07\"\nequipment_type
                       cooling_method = \"liquid\"\nheat_utilization = \"office_space_heating\"\n";
 
 /// The server, and the folder of an agent that asks it.
-struct Bms {
+pub(crate) struct Bms {
     folder: tempfile::TempDir,
-    port: u16,
+    pub(crate) port: u16,
     server: Counterpart,
 }
 
 impl Bms {
-    fn start(plan: &Value) -> Self {
+    pub(crate) fn start(plan: &Value) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         certificates(folder.path());
@@ -74,7 +74,7 @@ impl Bms {
         found.unwrap().to_string()
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 }
@@ -409,5 +409,98 @@ fn commissioning_compares_a_point_with_a_display() {
         let said = text(&compare("85.2"));
         said.contains("the agent has noted it in its ledger")
     });
+    wait_until("the comparison in status", || {
+        let status = text(&program(&["--config", &path, "status"]));
+        let line = status
+            .lines()
+            .find(|line| line.contains("rack-07 thermal_output: 85.3 kW"));
+        line.is_some_and(|line| {
+            line.contains(" s old, measured, http ")
+                && line.contains("; compared with its display 20")
+                && line.ends_with(": 0.12 % off")
+        })
+    });
     drop(agent);
+}
+
+/// A preview of one source that gives off and delivers so much, with more keys of the source.
+fn previewed(output_kw: &str, more: &str) -> Value {
+    let body = format!("{{\"out\": {output_kw}, \"used\": 30}}");
+    let bms = Bms::start(&json!({ "/api/m": { "body": body } }));
+    let thermal = [
+        format!("{SOURCE}{more}"),
+        point("thermal_output", "/m", ", json = \"/out\"", "kW"),
+        point("heat_captured", "/m", ", json = \"/used\"", "kW"),
+    ];
+    let path = bms.configure(&thermal.concat());
+    let output = program(&["--config", &path, "preview", "heat-recovery", "--json"]);
+    serde_json::from_str(&printed(&output)).unwrap()
+}
+
+/// What provenance says about an exemption.
+fn exemption(body: &Value) -> Option<(String, Value)> {
+    let told = body["provenance"].as_array().unwrap();
+    let entry = told.iter().find(|entry| entry["figure"] == "exempt")?;
+    let words = entry.get("note").or(entry.get("value")).unwrap();
+    Some((words.as_str().unwrap().to_owned(), entry["method"].clone()))
+}
+
+#[test]
+fn small_sites_and_seasons_are_exempt_and_say_so() {
+    let small = previewed("49.9", "");
+    let told = exemption(&small);
+    assert_eq!(
+        told,
+        Some(("below_50kw".to_owned(), json!("heat-exemption/1"))),
+        "{small:#}"
+    );
+    let row = &small["data"]["heat_recovery"]["thermal_sources"][0];
+    assert_eq!(
+        (&row["thermal_output_kw"], &row["heat_captured_kw"]),
+        (&json!(49.9), &json!(30))
+    );
+    assert_eq!(exemption(&previewed("50", "")), None);
+
+    let today = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
+    let season = |from: &str, to: &str| {
+        format!(
+            "exemption = {{ reason = \"no heating in summer\", from = \"{from}\", to = \"{to}\" }}\n"
+        )
+    };
+    let summer = previewed("120", &season(&today, "2099-12-31"));
+    let told = exemption(&summer).unwrap_or_else(|| panic!("{summer:#}"));
+    assert!(
+        told.0.starts_with("seasonal: ") && told.0.contains("no heating in summer"),
+        "{summer:#}"
+    );
+    assert_eq!(
+        exemption(&previewed("120", &season("2020-05-01", "2020-09-30"))),
+        None
+    );
+}
+
+#[test]
+fn a_dated_value_that_was_read_once_is_in_a_preview() {
+    let now = jiff::Timestamp::now();
+    let body = format!("{{\"v\": 85.3, \"ts\": \"{now}\"}}");
+    let bms = Bms::start(&json!({ "/api/m": { "body": body } }));
+    let thermal = [
+        SOURCE.to_owned(),
+        point(
+            "thermal_output",
+            "/m",
+            ", json = \"/v\", time = \"/ts\"",
+            "kW",
+        ),
+    ];
+    let path = bms.configure(&thermal.concat());
+    let output = program(&["--config", &path, "preview", "heat-recovery", "--json"]);
+    let body: Value = serde_json::from_str(&printed(&output)).unwrap();
+    let row = &body["data"]["heat_recovery"]["thermal_sources"][0];
+    assert_eq!(row["thermal_output_kw"], 85.3, "{row}");
+    let said = text(&output);
+    assert!(
+        said.contains("note: rack-07: thermal output was read once"),
+        "{said}"
+    );
 }

@@ -236,6 +236,7 @@ fn heat(out: &mut Readings) {
         cooling_method: "liquid_to_air_heat_exchanger".to_owned(),
         heat_utilization: "office_space_heating".to_owned(),
         exemption: None,
+        missing: std::collections::BTreeMap::new(),
     }));
 }
 

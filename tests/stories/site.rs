@@ -179,24 +179,14 @@ impl Site {
 
     /// The first body of a category that the agent has enqueued.
     pub(crate) fn first_body(&self, category: &str) -> Value {
-        self.body(category, "ASC").unwrap()
-    }
-
-    /// The newest body of a category that the agent has enqueued, once there is one.
-    pub(crate) fn newest_body(&self, category: &str) -> Option<Value> {
-        self.body(category, "DESC")
-    }
-
-    fn body(&self, category: &str, order: &str) -> Option<Value> {
         let connection = open(&self.path("agent/store.db"));
-        let query = format!(
-            "SELECT epoch, idx FROM outbox WHERE category = ?1 ORDER BY epoch {order}, idx {order} LIMIT 1"
-        );
-        let found = connection.query_row(&query, [category], |row| Ok((row.get(0)?, row.get(1)?)));
-        let (epoch, index): (i64, i64) = found.ok()?;
+        let query = "SELECT epoch, idx FROM outbox WHERE category = ?1 ORDER BY idx LIMIT 1";
+        let (epoch, index): (i64, i64) = connection
+            .query_row(query, [category], |row| Ok((row.get(0)?, row.get(1)?)))
+            .unwrap();
         let kept = Snapshot::open(&self.path("agent"), &self.store_key()).unwrap();
         let body = kept.body(epoch.unsigned_abs(), index.unsigned_abs());
-        serde_json::from_slice(&body.unwrap()?).unwrap()
+        serde_json::from_slice(&body.unwrap().unwrap()).unwrap()
     }
 
     /// The newest body of a category that the agent has enqueued, where there is one.

@@ -11,6 +11,7 @@ const LAYERS: [&[&str]; 9] = [
     &["world"],
     &["control", "gateway", "schedule", "submit", "witness"],
     &[
+        "comparisons",
         "events",
         "identity",
         "metrics",

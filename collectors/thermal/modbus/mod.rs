@@ -15,11 +15,12 @@ pub mod plan;
 pub mod probe;
 pub mod register;
 mod settings;
+mod silence;
 pub mod unit;
 mod words;
 
 #[cfg(test)]
-mod simulated;
+pub(in crate::thermal) mod simulated;
 #[cfg(test)]
 mod tests;
 

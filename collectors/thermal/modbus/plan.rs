@@ -59,6 +59,8 @@ pub struct Plan {
     refused: BTreeSet<usize>,
     /// Values that the device does not give together with the one before them.
     cuts: BTreeSet<usize>,
+    /// Values that are asked for apart from the one before them until it is clear which of them get no answer.
+    doubts: BTreeSet<usize>,
     batches: Vec<Batch>,
 }
 
@@ -71,6 +73,7 @@ impl Plan {
             limits,
             refused: BTreeSet::new(),
             cuts: BTreeSet::new(),
+            doubts: BTreeSet::new(),
             batches: Vec::new(),
         };
         plan.arrange();
@@ -114,6 +117,31 @@ impl Plan {
         self.arrange();
     }
 
+    /// From the next round on, asks for a request that gets no answer in two halves. Answers whether it has two.
+    pub fn doubt(&mut self, batch: &Batch) -> bool {
+        let Some((_, high)) = self.halves(batch) else {
+            return false;
+        };
+        self.doubts.extend(high.values.first());
+        self.arrange();
+        true
+    }
+
+    /// Asks for everything together again that was asked for apart. Answers which values began a part.
+    pub fn trust(&mut self) -> BTreeSet<usize> {
+        let doubts = std::mem::take(&mut self.doubts);
+        if !doubts.is_empty() {
+            self.arrange();
+        }
+        doubts
+    }
+
+    /// Whether something is asked for apart because it got no answer.
+    #[must_use]
+    pub fn is_doubting(&self) -> bool {
+        !self.doubts.is_empty()
+    }
+
     /// A refused value was answered after all.
     pub fn forgive(&mut self, value: usize) {
         if self.refused.remove(&value) {
@@ -142,7 +170,10 @@ impl Plan {
             // A refused value stands alone, and nobody else runs over it.
             let open = batches.last_mut().filter(|batch| {
                 let alone = |at: &usize| self.refused.contains(at);
-                !alone(&at) && !self.cuts.contains(&at) && !batch.values.iter().any(alone)
+                !alone(&at)
+                    && !self.cuts.contains(&at)
+                    && !self.doubts.contains(&at)
+                    && !batch.values.iter().any(alone)
             });
             match open.and_then(|batch| Some((self.joined(batch.span, span)?, batch))) {
                 Some((joined, batch)) => {
@@ -201,13 +232,33 @@ impl Round {
         self.pending.pop()
     }
 
+    /// Begins with the longest request.
+    pub fn longest_first(&mut self) {
+        let longest = (0..)
+            .zip(&self.pending)
+            .max_by_key(|(_, batch)| batch.span.count());
+        if let Some(at) = longest.map(|(at, _)| at) {
+            let batch = self.pending.remove(at);
+            self.pending.push(batch);
+        }
+    }
+
     /// Asks for this value's request last.
-    pub fn postpone(&mut self, value: Option<usize>) {
-        let begins = |batch: &Batch| value.is_some() && batch.values.first().copied() == value;
+    pub fn postpone(&mut self, value: usize) {
+        let begins = |batch: &Batch| batch.values.first() == Some(&value);
         if let Some(at) = self.pending.iter().position(begins) {
             let batch = self.pending.remove(at);
             self.pending.insert(0, batch);
         }
+    }
+
+    /// Leaves requests away that are for one value only, where that is in this list.
+    pub fn without(&mut self, alone: &BTreeSet<usize>) {
+        let is_left = |batch: &Batch| match batch.values.as_slice() {
+            [one] => !alone.contains(one),
+            _ => true,
+        };
+        self.pending.retain(is_left);
     }
 
     /// The request was answered.

@@ -13,7 +13,7 @@ use crate::web::{Dial, Offline, SecretPlace, Server, Site, Stream, Web};
 
 /// What a device does with one question.
 #[derive(Clone, Debug)]
-pub(super) enum Act {
+pub(in crate::thermal) enum Act {
     /// Answers; a register holds its address and the unit: `unit * 1000 + address`.
     Answer,
     /// Says nothing.
@@ -40,18 +40,18 @@ pub(super) enum Act {
 
 /// A question as it came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Asked {
-    pub(super) unit: u8,
-    pub(super) function: u8,
-    pub(super) first: u16,
-    pub(super) count: u16,
+pub(in crate::thermal) struct Asked {
+    pub(in crate::thermal) unit: u8,
+    pub(in crate::thermal) function: u8,
+    pub(in crate::thermal) first: u16,
+    pub(in crate::thermal) count: u16,
 }
 
 /// How a device decides.
 pub(super) type Mind = Arc<dyn Fn(Asked) -> Act + Send + Sync>;
 
 /// A network with one place on it.
-pub(super) struct Bench {
+pub(in crate::thermal) struct Bench {
     mind: Mind,
     is_rtu: bool,
     seen: Arc<Mutex<Vec<Asked>>>,
@@ -69,7 +69,7 @@ impl std::fmt::Debug for Bench {
 }
 
 impl Bench {
-    pub(super) fn new(
+    pub(in crate::thermal) fn new(
         is_rtu: bool,
         mind: impl Fn(Asked) -> Act + Send + Sync + 'static,
     ) -> Arc<Self> {
@@ -88,7 +88,7 @@ impl Bench {
     }
 
     /// How often somebody connected.
-    pub(super) fn opened(&self) -> usize {
+    pub(in crate::thermal) fn opened(&self) -> usize {
         *lock(&self.opened)
     }
 }

@@ -290,6 +290,88 @@ async fn a_request_without_an_answer_costs_its_own_values_where_others_are_answe
     }
 }
 
+/// A device that says nothing to whatever runs over one of these addresses.
+fn mute_at(missing: &[u16]) -> Arc<Bench> {
+    let missing: BTreeSet<u16> = missing.iter().copied().collect();
+    Bench::new(false, move |asked| {
+        let range = asked.first..asked.first + asked.count;
+        match missing.iter().any(|address| range.contains(address)) {
+            true => Act::Nothing,
+            false => Act::Answer,
+        }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_gets_no_answer_costs_one_value_in_the_end() {
+    for missing in [&[5][..], &[0], &[9, 30], &[3, 4, 5, 17]] {
+        let bench = mute_at(missing);
+        let mut line = line(&bench, false);
+        let values: Vec<Span> = (0..40).map(|at| holding(at, 1)).collect();
+        let mut unit = Unit::new(1, values, Limits::default(), MANNER);
+        let (mut good_rounds, mut asked) = (0, 0);
+        for round in 0..60 {
+            let before = bench.seen().len();
+            let (outcomes, _, _) = unit.round(&mut line, at(round * 300)).await;
+            asked = bench.seen().len() - before;
+            let wrong: Vec<u16> = (0..40_u16)
+                .filter(|at| outcomes[usize::from(*at)].is_err())
+                .collect();
+            good_rounds = if wrong == missing { good_rounds + 1 } else { 0 };
+            for (at, outcome) in outcomes.iter().enumerate() {
+                if let Ok(read) = outcome {
+                    assert_eq!(usize::from(read[0]), 1000 + at, "{missing:?}");
+                }
+            }
+        }
+        assert!(good_rounds > 30, "{missing:?}: {good_rounds}");
+        // What is good in few requests, one that is in vain, and one to find out that its reply does not come late.
+        assert!(asked <= missing.len() + 3, "{missing:?}: {asked} requests");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_that_gets_no_answer_is_left_out() {
+    let bench = mute_at(&[5]);
+    let mut line = line(&bench, false);
+    let limits = Limits {
+        gap_max: 4,
+        ..Limits::default()
+    };
+    let values: Vec<Span> = [0, 2, 6, 8].map(|at| holding(at, 2)).into();
+    let mut unit = Unit::new(1, values, limits, MANNER);
+    let mut last = Vec::new();
+    for round in 0..20 {
+        last = unit.round(&mut line, at(round * 300)).await.0;
+    }
+    assert_eq!(reasons(&last), ["ok"; 4]);
+    assert_eq!(unit.round(&mut line, at(9_000)).await.1.requests, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_was_away_is_asked_as_before_when_it_is_back() {
+    let is_away = Arc::new(AtomicUsize::new(1));
+    let bench = Bench::new(false, {
+        let is_away = Arc::clone(&is_away);
+        move |_| match is_away.load(Ordering::Relaxed) {
+            0 => Act::Answer,
+            _ => Act::Nothing,
+        }
+    });
+    let mut line = line(&bench, false);
+    let values: Vec<Span> = (0..40).map(|at| holding(at, 1)).collect();
+    let mut unit = Unit::new(1, values, Limits::default(), MANNER);
+    for round in 0..100 {
+        assert_eq!(unit.round(&mut line, at(round * 300)).await.1.requests, 1);
+    }
+    is_away.store(0, Ordering::Relaxed);
+    let (outcomes, _, _) = unit.round(&mut line, at(100 * 300)).await;
+    assert_eq!(reasons(&outcomes), ["ok"; 40]);
+    for round in 101..103 {
+        assert_eq!(unit.round(&mut line, at(round * 300)).await.1.requests, 1);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_gateway_speaks_for_its_units() {
     let bench = Bench::new(false, |asked| match asked.unit {

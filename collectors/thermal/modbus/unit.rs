@@ -3,6 +3,7 @@
 //! Promises: a round ends; a unit that fails costs one question of that round, and none of the next ones until its
 //! time has come; each value has a result or a reason. Refuses: types, scale, clocks: the time of a round is an argument.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +13,16 @@ use super::fault::Fault;
 use super::line::{Line, Manner};
 use super::plan::{Limits, Plan, Round};
 use super::register::Span;
+use super::silence::Silence;
 
 /// The first wait after a failure; it doubles with each further one.
 const HOLD_S: u64 = 10;
 
 /// The longest wait, which is the interval of readings: a device that is back is read in time.
 const HOLD_S_MAX: u64 = 300;
+
+/// A round goes on after one request that got no answer, where others did; after the second one the unit is away.
+const IN_VAIN_MAX: u32 = 2;
 
 /// A unit, and the values that are read of it.
 #[derive(Debug)]
@@ -29,6 +34,7 @@ pub struct Unit {
     held: Option<(Timestamp, Why)>,
     /// The value that a request began with which got no answer; it goes last from then on.
     unanswered: Option<usize>,
+    silence: Silence,
 }
 
 /// Registers of one value, or why they were not read.
@@ -81,6 +87,7 @@ impl Unit {
             failures: 0,
             held: None,
             unanswered: None,
+            silence: Silence::default(),
         }
     }
 
@@ -108,8 +115,17 @@ impl Unit {
         }
         let mut outcomes = self.all(&Why::silent("it was not asked"));
         let mut round = Round::of(&self.plan);
-        round.postpone(self.unanswered.take());
-        let mut has_spoken = false;
+        if let Some(value) = self.unanswered.take() {
+            // A reply that may still come is told from others by a shorter question, inside of the first one.
+            round.longest_first();
+            round.postpone(value);
+        }
+        let resting: BTreeSet<usize> = self.silence.resting().map(|(value, _)| *value).collect();
+        for (value, why) in self.silence.resting() {
+            put(&mut outcomes, [*value], why);
+        }
+        round.without(&resting);
+        let (mut has_spoken, mut waited_in_vain) = (false, 0_u32);
         while let Some(batch) = round.following() {
             cost.requests = cost.requests.saturating_add(1);
             let values = self.plan.values();
@@ -122,12 +138,14 @@ impl Unit {
                         }
                     }
                     round.answered(&batch, &mut self.plan);
+                    self.silence.answered(&batch);
                     continue;
                 }
                 Err(fault) => fault,
             };
             if fault.is_about_registers() {
                 has_spoken = true;
+                self.silence.refused(&batch);
                 if round.refused(&batch, &mut self.plan) {
                     continue;
                 }
@@ -140,10 +158,14 @@ impl Unit {
                 has_spoken = true;
                 continue;
             }
-            let is_second = self.unanswered.is_some();
+            waited_in_vain += u32::from(!self.silence.expects(&batch));
             self.unanswered = batch.values.first().copied();
+            if matches!(fault, Fault::Silent { .. }) {
+                self.silence
+                    .unanswered(&batch, has_spoken, &why, &mut self.plan);
+            }
             // Some devices say nothing where others refuse: one such request costs its own values only.
-            if has_spoken && !is_second && !fault.is_of_line() {
+            if has_spoken && waited_in_vain < IN_VAIN_MAX && !fault.is_of_line() {
                 continue;
             }
             put(&mut outcomes, round.abandon(), &why);
@@ -151,6 +173,9 @@ impl Unit {
                 self.hold(at, &why);
             }
             return (outcomes, cost, Some(fault));
+        }
+        if waited_in_vain == 0 {
+            self.silence.settled(&mut self.plan);
         }
         self.failures = 0;
         self.held = None;

@@ -1,8 +1,9 @@
 //! What was heard from a broker: the newest value of each point, and nothing older.
 //!
 //! Promises: memory depends on the configuration and not on how much is published; a topic too many is
-//! counted. A value that the broker had kept (retained) is of unknown age and is not taken for a reading,
-//! unless the point says that its sensor publishes changes only, or its message says when it was measured.
+//! counted. A value that the broker had kept (retained, or in our session while we were away) is of unknown age and
+//! is not taken for a reading, unless the point says that its sensor publishes changes only, or its message says
+//! when it was measured.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +20,9 @@ use super::topic::Filter;
 
 /// Topics that one point with a wildcard adds up: the feeds of a row of racks.
 const TOPICS_MAX: usize = 64;
+
+/// What the broker kept for us comes at once; the first round may begin in the midst of it, the second one not.
+const CATCHING_UP_ROUNDS: u8 = 2;
 
 /// What a point listens to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,11 +45,20 @@ pub(super) struct Alive {
     pub(super) offline: String,
 }
 
+/// Why a message may be of any age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    /// The broker keeps it for whoever subscribes.
+    Retained,
+    /// It kept it for us while we were away.
+    Queued,
+}
+
 /// The newest message of one topic.
 #[derive(Clone, Debug)]
 struct Newest {
     said: Result<Said, PointError>,
-    is_retained: bool,
+    kept: Option<Kept>,
     /// The round that first saw it.
     seen: Option<Timestamp>,
 }
@@ -63,6 +76,8 @@ struct Slot {
 #[derive(Debug, Default)]
 struct Heard {
     link: Option<Link>,
+    /// Rounds until what comes now can no longer have waited for us at the broker.
+    catching_up: u8,
     slots: Vec<Slot>,
 }
 
@@ -79,7 +94,10 @@ impl Board {
         let slots = points.iter().map(|_| Slot::default()).collect();
         Self {
             points: points.into(),
-            heard: Arc::new(Mutex::new(Heard { link: None, slots })),
+            heard: Arc::new(Mutex::new(Heard {
+                slots,
+                ..Heard::default()
+            })),
             news: Arc::new(Notify::new()),
         }
     }
@@ -110,7 +128,7 @@ impl Board {
                 };
                 match &heard.link {
                     Some(Link::Down(_)) => return,
-                    Some(Link::Up) if has_all() => return,
+                    Some(Link::Up { .. }) if has_all() => return,
                     _ => {}
                 }
             }
@@ -125,10 +143,11 @@ impl Board {
     ) -> Result<Vec<Result<Observation, PointError>>, String> {
         let mut heard = self.lock();
         match &heard.link {
-            Some(Link::Up) => {}
+            Some(Link::Up { .. }) => {}
             Some(Link::Down(reason)) => return Err(reason.clone()),
             None => return Err("the connection does not stand yet".to_owned()),
         }
+        heard.catching_up = heard.catching_up.saturating_sub(1);
         let slots = heard.slots.iter_mut().zip(self.points.iter());
         Ok(slots.map(|(slot, point)| slot.read(point, at)).collect())
     }
@@ -141,6 +160,11 @@ impl Board {
 impl Listener for Board {
     fn message(&mut self, topic: &str, payload: &[u8], is_retained: bool) {
         let mut heard = self.lock();
+        let kept = match (is_retained, heard.catching_up > 0) {
+            (true, _) => Some(Kept::Retained),
+            (false, true) => Some(Kept::Queued),
+            (false, false) => None,
+        };
         for (slot, point) in heard.slots.iter_mut().zip(self.points.iter()) {
             if let Some(alive) = &point.alive
                 && alive.filter.fits(topic)
@@ -156,7 +180,7 @@ impl Listener for Board {
             }
             let newest = Newest {
                 said: payload::read(payload, &point.places),
-                is_retained,
+                kept,
                 seen: None,
             };
             slot.topics.insert(topic.to_owned(), newest);
@@ -185,6 +209,10 @@ impl Listener for Board {
                 slot.is_offline = false;
             }
         }
+        heard.catching_up = match link {
+            Link::Up { is_kept: true } => CATCHING_UP_ROUNDS,
+            _ => 0,
+        };
         heard.link = Some(link);
         drop(heard);
         self.news.notify_waiters();
@@ -251,12 +279,15 @@ impl Newest {
     fn read(&mut self, point: &Listening, at: Timestamp) -> Result<Observation, PointError> {
         let seen = *self.seen.get_or_insert(at);
         let (raw, measured) = self.said.clone()?;
-        if measured.is_none() && self.is_retained && !point.on_change {
-            return Err(PointError::NotYet(
-                "only a retained value came, which may be of any age: set on_change = true if the \
-                 sensor publishes changes only, or `time` if its messages say when"
-                    .to_owned(),
-            ));
+        if let (None, Some(kept), false) = (measured, self.kept, point.on_change) {
+            let what = match kept {
+                Kept::Retained => "a retained value",
+                Kept::Queued => "a value that waited for us at the broker",
+            };
+            return Err(PointError::NotYet(format!(
+                "only {what} came, which may be of any age: set on_change = true if the sensor publishes \
+                 changes only, or `time` if its messages say when"
+            )));
         }
         let told_at = match (measured, &point.places.time) {
             (Some(measured), Some(place)) => Some(document::not_ahead(measured, place, at)?),
@@ -286,7 +317,7 @@ mod tests {
         };
         change(&mut point);
         let mut board = Board::new(vec![point]);
-        board.link(Link::Up);
+        board.link(Link::Up { is_kept: false });
         board
     }
 
@@ -339,6 +370,23 @@ mod tests {
     }
 
     #[test]
+    fn what_waited_for_us_at_the_broker_is_of_unknown_age_too() {
+        let mut queued = board("a", |_| {});
+        queued.link(Link::Up { is_kept: true });
+        queued.message("a", b"7", false);
+        assert!(told(&queued, 1).unwrap_err().contains("waited for us"));
+        queued.message("a", b"8", false);
+        assert!(told(&queued, 30).unwrap_err().contains("waited for us"));
+        queued.message("a", b"9", false);
+        assert_eq!(told(&queued, 60), Ok(("9".to_owned(), 60, false)));
+
+        let mut on_change = board("a", |point| point.on_change = true);
+        on_change.link(Link::Up { is_kept: true });
+        on_change.message("a", b"7", false);
+        assert_eq!(told(&on_change, 1), Ok(("7".to_owned(), 1, true)));
+    }
+
+    #[test]
     fn wildcards_name_one_topic_or_add_up() {
         let mut one = board("row/+/w", |_| {});
         one.message("row/1/w", b"100", false);
@@ -385,7 +433,7 @@ mod tests {
         assert_eq!(told(&board, 2).unwrap().0, "1");
         board.link(Link::Down("reset".to_owned()));
         assert_eq!(told(&board, 3), Err("reset".to_owned()));
-        board.link(Link::Up);
+        board.link(Link::Up { is_kept: false });
         assert!(told(&board, 4).unwrap_err().contains("nothing came"));
         let filter = Filter::new("a").unwrap();
         board.answered(&filter, Some("not granted".to_owned()));

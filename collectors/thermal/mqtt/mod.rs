@@ -5,10 +5,11 @@
 //! payload that is not what the configuration says.
 
 mod board;
-mod payload;
+pub mod payload;
+pub mod probe;
 mod session;
 mod settings;
-mod topic;
+pub mod topic;
 mod wire;
 
 use std::time::Duration;

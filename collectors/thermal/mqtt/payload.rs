@@ -11,14 +11,25 @@ use super::super::document::{self, Select};
 
 /// Where in a payload the value is, and the time that it was measured at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Places {
+pub struct Places {
     /// Nothing where the payload is the number.
-    pub(super) value: Option<Select>,
-    pub(super) time: Option<Select>,
+    pub value: Option<Select>,
+    /// Nothing where the message does not say when.
+    pub time: Option<Select>,
 }
 
 /// A number, and when it was measured if the message says so.
-pub(super) type Said = (Decimal, Option<Timestamp>);
+pub type Said = (Decimal, Option<Timestamp>);
+
+impl Places {
+    /// Reads a payload.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn read(&self, payload: &[u8]) -> Result<Said, String> {
+        read(payload, self).map_err(|error| error.to_string())
+    }
+}
 
 /// Reads a payload.
 pub(super) fn read(payload: &[u8], places: &Places) -> Result<Said, PointError> {

@@ -25,6 +25,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Until a broker that has taken the connection has taken us, too.
 const WELCOME_WITHIN: Duration = Duration::from_secs(15);
 
+/// Until a broker that is there has answered to a subscription, from when it was dialled.
+pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(40);
+
 /// Filters in one request, so that it stays short.
 const FILTERS_PER_REQUEST: usize = 50;
 
@@ -43,8 +46,8 @@ pub(super) struct Broker {
 /// Whether there is a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Link {
-    /// The broker took us.
-    Up,
+    /// The broker took us; `is_kept` where it gives us now what came while we were away.
+    Up { is_kept: bool },
     /// There is none, and why.
     Down(String),
 }
@@ -135,10 +138,10 @@ async fn once(
             }
         };
         match heard {
-            Ok(Heard::Welcome) => {
+            Ok(Heard::Welcome { is_kept }) => {
                 is_welcome = true;
                 *pause = PAUSE_MIN;
-                listener.link(Link::Up);
+                listener.link(Link::Up { is_kept });
                 for block in filters.chunks(FILTERS_PER_REQUEST) {
                     if let Err(ended) = connection.subscribe(block) {
                         return ended;

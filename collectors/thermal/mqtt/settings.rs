@@ -11,6 +11,7 @@ use serde::de::{Deserializer, Error};
 use super::super::document::Select;
 use super::board::{Alive, Listening};
 use super::payload::Places;
+use super::probe::Look;
 use super::session::Broker;
 use super::topic::Filter;
 use super::wire::Version;
@@ -94,7 +95,7 @@ pub(crate) struct Point {
 
 /// `mqtt://HOST:PORT`, or `mqtts://` for TLS.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Address {
+pub struct Address {
     host: String,
     port: u16,
     is_secured: bool,
@@ -172,28 +173,7 @@ impl Point {
 
     /// The broker, with what this host adds.
     pub(super) fn broker(&self, host: &Host) -> Broker {
-        let broker = &self.broker;
-        let address = &broker.broker;
-        let tls = address
-            .is_secured
-            .then(|| broker.tls.clone().unwrap_or_default());
-        let login = broker.user.clone().zip(broker.password.clone());
-        Broker {
-            to: Dial {
-                host: address.host.clone(),
-                port: address.port,
-                tls,
-                within: DIAL_WITHIN,
-            },
-            version: broker.version,
-            client_id: broker
-                .client_id
-                .clone()
-                .unwrap_or_else(|| self.own_client_id(host)),
-            login,
-            keep_alive: broker.keep_alive.unwrap_or(KEEP_ALIVE).duration(),
-            is_persistent: broker.session == SessionKind::Persistent,
-        }
+        self.broker.reached(|| self.own_client_id(host))
     }
 
     /// The same for this host and connection at each start, and another one for each other: a broker
@@ -217,6 +197,42 @@ impl Named {
             version: Version::default(),
             keep_alive: None,
             session: SessionKind::default(),
+        }
+    }
+
+    /// A broker that a person asks about, checked like one of the configuration.
+    pub(super) fn asked(look: &Look) -> Result<Self, String> {
+        let (user, password) = look.login.clone().unzip();
+        let named = Self {
+            client_id: look.client_id.clone(),
+            user,
+            password,
+            tls: look.tls.clone(),
+            version: look.version,
+            ..Self::at(look.broker.clone())
+        };
+        named.check()?;
+        Ok(named)
+    }
+
+    /// What a session is made with.
+    pub(super) fn reached(&self, own_client_id: impl FnOnce() -> String) -> Broker {
+        let address = &self.broker;
+        let tls = address
+            .is_secured
+            .then(|| self.tls.clone().unwrap_or_default());
+        Broker {
+            to: Dial {
+                host: address.host.clone(),
+                port: address.port,
+                tls,
+                within: DIAL_WITHIN,
+            },
+            version: self.version,
+            client_id: self.client_id.clone().unwrap_or_else(own_client_id),
+            login: self.user.clone().zip(self.password.clone()),
+            keep_alive: self.keep_alive.unwrap_or(KEEP_ALIVE).duration(),
+            is_persistent: self.session == SessionKind::Persistent,
         }
     }
 
@@ -250,6 +266,12 @@ impl Named {
 }
 
 impl Address {
+    /// The host, without port and scheme.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
     fn is_loopback(&self) -> bool {
         let is_address = self
             .host

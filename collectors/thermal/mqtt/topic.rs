@@ -3,6 +3,7 @@
 //! Promises: a filter that a broker would refuse is refused here, with what to write instead.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::de::{Deserialize, Deserializer, Error};
 
@@ -11,14 +12,14 @@ const FILTER_BYTES_MAX: usize = 1024;
 
 /// A topic filter, checked: levels divided by `/`, where `+` is any one level and `#` all that follow.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Filter(String);
+pub struct Filter(String);
 
 impl Filter {
     /// Reads a filter.
     ///
     /// # Errors
     /// With what is wrong and what to write.
-    pub(crate) fn new(text: &str) -> Result<Self, String> {
+    pub fn new(text: &str) -> Result<Self, String> {
         if text.is_empty() || text.len() > FILTER_BYTES_MAX || text.contains(char::is_control) {
             return Err(format!(
                 "a topic has 1 to {FILTER_BYTES_MAX} bytes and no control characters"
@@ -42,17 +43,20 @@ impl Filter {
     }
 
     /// The filter as it was written.
-    pub(crate) fn as_str(&self) -> &str {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// Whether it can fit more than one topic.
-    pub(crate) fn is_wild(&self) -> bool {
+    #[must_use]
+    pub fn is_wild(&self) -> bool {
         self.0.split('/').any(|level| level == "+" || level == "#")
     }
 
     /// Whether a topic fits. Topics that begin with `$` are a broker's own and fit no wildcard.
-    pub(crate) fn fits(&self, topic: &str) -> bool {
+    #[must_use]
+    pub fn fits(&self, topic: &str) -> bool {
         let mut levels = self.0.split('/');
         if topic.starts_with('$') && matches!(levels.clone().next(), Some("+" | "#")) {
             return false;
@@ -71,6 +75,14 @@ impl Filter {
 impl fmt::Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Filter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::new(text)
     }
 }
 

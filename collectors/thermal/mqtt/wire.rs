@@ -30,7 +30,7 @@ const REQUESTS_MAX: usize = 64;
 
 /// Versions of the protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-pub(crate) enum Version {
+pub enum Version {
     /// What every broker speaks.
     #[default]
     #[serde(rename = "3.1.1")]
@@ -56,7 +56,10 @@ pub(super) struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Heard {
     /// It took us.
-    Welcome,
+    Welcome {
+        /// Whether it has kept our session, and what came in it, while we were away.
+        is_kept: bool,
+    },
     /// It answered to a subscription, with a refusal for each filter that it does not grant.
     Answered(Vec<Option<String>>),
     /// A message.

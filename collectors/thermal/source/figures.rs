@@ -1,7 +1,8 @@
 //! The figures of one source: which point speaks for the heat given off, and what is wrong between figures.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use cms_spec::heat::ThermalFacts;
 use cms_spec::hydronic::{self, Flow};
 use cms_spec::provenance::{Confidence, Fallback, Origin, Quality};
 use cms_spec::reading::{Quantity, Readings, Value as Read};
@@ -56,6 +57,7 @@ pub(super) struct Figures {
     exhaust: Option<Timestamp>,
     compared: [(u128, u64); 2],
     is_more_delivered: bool,
+    missing: BTreeMap<Quantity, String>,
 }
 
 /// One rung of the output's ladder.
@@ -100,6 +102,7 @@ impl Figures {
             exhaust: None,
             compared: [(0, 0); 2],
             is_more_delivered: false,
+            missing: BTreeMap::new(),
         }
     }
 
@@ -117,6 +120,7 @@ impl Figures {
             values.get(index).cloned().unwrap_or_else(|| Err(missing()))
         };
         self.tell_missing(points, values, problems);
+        self.missing.clear();
         let output = self.output(points, &of, at, problems);
         let source = self.spec.facts.source.clone();
         if let Some((
@@ -145,8 +149,13 @@ impl Figures {
             ),
         ];
         for (index, meter, quantity, boundary) in side {
-            let Some((index, Ok(value))) = index.map(|index| (index, of(index))) else {
-                continue;
+            let (index, value) = match index.map(|index| (index, of(index))) {
+                Some((index, Ok(value))) => (index, value),
+                Some((_, Err(error))) => {
+                    self.missing.insert(quantity, in_short(&error).to_owned());
+                    continue;
+                }
+                None => continue,
             };
             match meter.take(&value, at, false) {
                 Ok(step) => {
@@ -164,6 +173,14 @@ impl Figures {
         self.exhaust(points, &of, out);
         let grown = output.and_then(|(step, _)| step.grown);
         self.compare(grown, delivered, problems);
+    }
+
+    /// What the source is, and which of its figures have no value now.
+    pub(super) fn facts(&self) -> ThermalFacts {
+        ThermalFacts {
+            missing: self.missing.clone(),
+            ..self.spec.facts.clone()
+        }
     }
 
     /// Says which points of this source have no value, and why.
@@ -224,7 +241,13 @@ impl Figures {
             }
             results.push(result);
         }
-        let chosen = self.choose(&results)?;
+        let Some(chosen) = self.choose(&results) else {
+            let reason = self.rungs.first().and_then(|best| best.reason);
+            let reason = reason.unwrap_or("nothing was read yet");
+            self.missing
+                .insert(Quantity::ThermalOutput, reason.to_owned());
+            return None;
+        };
         if self.current != Some(chosen) {
             self.current = Some(chosen);
             if let Some(step) = self.rungs.get_mut(chosen) {
@@ -295,8 +318,15 @@ impl Figures {
     }
 
     fn exhaust(&mut self, points: &Points, of: &dyn Fn(usize) -> Verdict, out: &mut Readings) {
-        let Ok((index, value)) = point(self.spec.exhaust, of) else {
-            return;
+        let (index, value) = match point(self.spec.exhaust, of) {
+            Ok(found) => found,
+            Err(error) => {
+                if self.spec.exhaust.is_some() {
+                    let why = in_short(&error).to_owned();
+                    self.missing.insert(Quantity::ExhaustMilliKelvin, why);
+                }
+                return;
+            }
         };
         let is_old = self.exhaust.is_some_and(|newest| value.at <= newest);
         let (false, Some(milli)) = (is_old && !value.stands, value.own.to_milli()) else {

@@ -158,7 +158,15 @@ impl Thermal {
                         let age_s =
                             (at.as_millisecond() - value.at.as_millisecond()).max(0) / 1_000;
                         let number = value.number.rounded(3);
-                        format!("{name}: {number} {}, {age_s} s old, {label}", value.unit)
+                        let quality = match point.means {
+                            Means::Formula(_) => "computed",
+                            _ if value.stands => "stands until it changes",
+                            _ => "measured",
+                        };
+                        format!(
+                            "{name}: {number} {}, {age_s} s old, {quality}, {label}",
+                            value.unit
+                        )
                     }
                     Err(error) => format!("{name}: missing: {error} ({label})"),
                 }
@@ -232,8 +240,8 @@ impl Collector for Thermal {
                 source: std::io::Error::other(trouble),
             });
         }
-        for source in &self.config.sources {
-            out.snapshot(Snapshot::Thermal(source.facts.clone()));
+        for figures in &self.figures {
+            out.snapshot(Snapshot::Thermal(figures.facts()));
         }
         Ok(())
     }

@@ -364,6 +364,7 @@ fn source(
         cooling_method: written.cooling_method.0,
         heat_utilization: written.heat_utilization.0,
         exemption,
+        missing: BTreeMap::new(),
     };
     Ok(Spec {
         facts,

@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use cms_attest::Digest;
 use cms_collectors::Shown;
 use cms_spec::decimal::Decimal;
 use cms_spec::reading::Readings;
@@ -16,8 +15,9 @@ use crate::agent;
 use crate::cli::key;
 use crate::cli::progress::Progress;
 use crate::clock::Clock;
+use crate::comparisons::point_digest;
 use crate::config::Config;
-use crate::control::{self, Answer, Ask, POINT_DIGITS};
+use crate::control::{self, Answer, Ask};
 use crate::status::error_chain;
 
 /// How often a point without a value is read again: a device may need more than one round for its first answer.
@@ -121,10 +121,8 @@ async fn read(config: &Config, clock: &Clock, name: &str) -> Result<Shown, Strin
 
 /// Asks the running agent to note it.
 fn note(config: &Config, shown: &Shown, off_basis_points: u32) -> Result<(), String> {
-    let digest = Digest::of(format!("{}\n{}\n{}", shown.name, shown.place, shown.unit).as_bytes());
-    let digits = digest.as_bytes().iter().take(POINT_DIGITS / 2);
     let ask = Ask::Commissioned {
-        point: digits.map(|byte| format!("{byte:02x}")).collect(),
+        point: point_digest(shown),
         off_basis_points,
     };
     let socket = control::socket(&config.status_socket);

@@ -15,6 +15,8 @@ use jiff::Timestamp;
 use super::tests::server;
 use super::*;
 
+mod devices;
+
 /// A way to answer wrongly.
 struct Fault {
     name: &'static str,

@@ -4,6 +4,7 @@
 //! Promises: a target panics only where the parser did, or where what it read is not what its module promises:
 //! that a text has one form, that nothing is proved without a signature, that damage is never called whole.
 
+mod broker;
 mod documents;
 mod fieldbus;
 mod ledger;
@@ -17,7 +18,7 @@ mod sources;
 pub(crate) type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus and of its program.
-pub(crate) const TARGETS: [(&str, Target); 47] = [
+pub(crate) const TARGETS: [(&str, Target); 49] = [
     ("add_checkpoint", ledger::add_checkpoint),
     ("answers", documents::answers),
     ("bacnet", fieldbus::bacnet),
@@ -54,6 +55,7 @@ pub(crate) const TARGETS: [(&str, Target); 47] = [
     ("model_facts", models::facts),
     ("model_usage", models::usage),
     ("mounts", sources::mounts),
+    ("mqtt", broker::mqtt),
     ("note", ledger::note),
     ("note_key", ledger::note_key),
     ("origin", ledger::origin),
@@ -63,6 +65,7 @@ pub(crate) const TARGETS: [(&str, Target); 47] = [
     ("sealed", sources::sealed),
     ("select", points::select),
     ("signature_headers", requests::signature_headers),
+    ("snmp_value", points::snmp_value),
     ("statements", documents::statements),
     ("succession", ledger::succession),
 ];

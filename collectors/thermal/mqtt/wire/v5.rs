@@ -53,7 +53,9 @@ pub(super) fn connect(entry: &Entry, web: &Arc<dyn Web>) -> Connection {
 impl Wire for Connection {
     async fn next(&mut self) -> Result<Heard, Ended> {
         match self.events.poll().await {
-            Ok(Event::Incoming(Incoming::ConnAck(_))) => Ok(Heard::Welcome),
+            Ok(Event::Incoming(Incoming::ConnAck(answer))) => Ok(Heard::Welcome {
+                is_kept: answer.session_present,
+            }),
             Ok(Event::Incoming(Incoming::SubAck(answer))) => Ok(Heard::Answered(
                 answer.return_codes.iter().map(refusal).collect(),
             )),

@@ -88,7 +88,7 @@ async fn figures_come_from_their_points() {
     );
     assert_eq!(
         bench.detail("rack-07 exhaust"),
-        "rack-07 exhaust_temp: 41.5 C, 0 s old, fake alone: 41.5"
+        "rack-07 exhaust_temp: 41.5 C, 0 s old, measured, fake alone: 41.5"
     );
     assert_eq!(bench.collector.trouble(), None);
 }
