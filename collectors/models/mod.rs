@@ -6,3 +6,4 @@
 
 pub(crate) mod feed;
 pub(crate) mod request;
+pub(crate) mod tail;

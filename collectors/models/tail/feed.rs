@@ -1,0 +1,199 @@
+//! A log and the reader of its lines, as one feed.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+
+use super::files::{Tail, Taker};
+use super::joined::Counts;
+use super::place::{Origin, Place};
+use crate::CollectError;
+use crate::models::feed::{Feed, Line, LineReader, Out};
+
+/// How long a log that shows prompts is left alone before a new look at its end.
+const REFUSED_FOR: SignedDuration = SignedDuration::from_mins(10);
+
+/// How long lost lines are told as a trouble; their count stays in the details.
+const LOSS_TOLD_FOR: SignedDuration = SignedDuration::from_hours(1);
+
+/// Makes the reader of one log: a pattern may lead to several, whose lines must not be mixed.
+pub(crate) type Readers = Arc<dyn Fn() -> Box<dyn LineReader> + Send + Sync>;
+
+/// Gives the lines of a place to readers.
+pub(crate) struct LogFeed {
+    name: String,
+    tail: Tail<Reading>,
+    counts: Counts,
+    lost_at: Option<Timestamp>,
+    now: Timestamp,
+}
+
+/// The reader of one log.
+struct Reading {
+    reader: Box<dyn LineReader>,
+    /// Makes a new one.
+    make: Readers,
+    /// Since when and why it is not read.
+    refused: Option<(Timestamp, String)>,
+}
+
+impl LogFeed {
+    /// A feed of what is at this place. Nothing is opened before its first call.
+    pub(crate) fn open(place: Place, readers: Readers) -> Self {
+        let name = place.to_string();
+        let make = move || Reading {
+            reader: readers(),
+            make: Arc::clone(&readers),
+            refused: None,
+        };
+        let tail = match place.origin {
+            Origin::File(path) => Tail::new(path, place.begin, place.wrapper, Box::new(make)),
+            Origin::Journal { .. } => {
+                Tail::new(PathBuf::new(), place.begin, place.wrapper, Box::new(make))
+            }
+        };
+        Self {
+            name,
+            tail,
+            counts: Counts::default(),
+            lost_at: None,
+            now: Timestamp::UNIX_EPOCH,
+        }
+    }
+}
+
+#[async_trait]
+impl Feed for LogFeed {
+    async fn take(&mut self, at: Timestamp, out: &mut dyn Out) -> Result<(), CollectError> {
+        self.now = at;
+        let taken = self.tail.take(at, &mut Telling { at, out });
+        let counts = self.tail.counts();
+        if losses(&counts) > losses(&self.counts) {
+            self.lost_at = Some(at);
+        }
+        self.counts = counts;
+        taken
+    }
+
+    fn checkpoint(&self) -> Option<String> {
+        self.tail.checkpoint(|reading| reading.reader.checkpoint())
+    }
+
+    fn resume(&mut self, checkpoint: &str) {
+        self.tail
+            .resume(checkpoint, |reading, state| reading.reader.resume(state));
+        // What a restart finds to be lost is told with the first call.
+        self.counts = Counts::default();
+    }
+
+    fn details(&self) -> Vec<String> {
+        vec![format!("{}: {}", self.name, told(&self.counts))]
+    }
+
+    fn trouble(&self) -> Option<String> {
+        let refused = |reading: &Reading| Some(reading.refused.as_ref()?.1.clone());
+        let of_reader = |reading: &Reading| reading.reader.trouble();
+        let mut readers = self.tail.readers();
+        if let Some(advice) = self.tail.readers().find_map(refused) {
+            return Some(advice);
+        }
+        self.tail
+            .trouble()
+            .or_else(|| {
+                let lost_at = self.lost_at?;
+                let is_recent = self.now.duration_since(lost_at) < LOSS_TOLD_FOR;
+                is_recent.then(|| format!("{} lost lines: {}", self.name, told(&self.counts)))
+            })
+            .or_else(|| readers.find_map(of_reader))
+    }
+}
+
+/// Tells what readers find.
+struct Telling<'a> {
+    at: Timestamp,
+    out: &'a mut dyn Out,
+}
+
+impl Taker<Reading> for Telling<'_> {
+    fn wants(&mut self, reading: &mut Reading) -> bool {
+        let is_over = reading
+            .refused
+            .as_ref()
+            .is_none_or(|(since, _)| self.at.duration_since(*since) >= REFUSED_FOR);
+        if is_over && reading.refused.take().is_some() {
+            reading.reader = (reading.make)();
+        }
+        is_over
+    }
+
+    fn line(&mut self, reading: &mut Reading, line: Line<'_>) -> ControlFlow<()> {
+        reading.reader.line(line, self.out);
+        match reading.reader.refusal() {
+            Some(advice) => {
+                reading.refused = Some((self.at, advice));
+                ControlFlow::Break(())
+            }
+            None => ControlFlow::Continue(()),
+        }
+    }
+}
+
+/// How often lines were lost, or may have been.
+fn losses(counts: &Counts) -> u64 {
+    counts.lost + counts.odd + counts.truncated + counts.gone
+}
+
+/// The counts in words; what did not happen is left out but for losses.
+fn told(counts: &Counts) -> String {
+    let mut told = format!(
+        "{} line{}",
+        with_commas(counts.lines),
+        if counts.lines == 1 { "" } else { "s" }
+    );
+    let mut add = |count: u64, one: &str, many: &str, always: bool| {
+        if count > 0 || always {
+            let name = if count == 1 { one } else { many };
+            told.push_str(&format!(", {} {name}", with_commas(count)));
+        }
+    };
+    add(counts.too_long, "too long", "too long", false);
+    add(counts.unfinished, "unfinished", "unfinished", false);
+    add(counts.odd, "in no known form", "in no known form", false);
+    add(counts.lost, "lost", "lost", true);
+    add(counts.rotations, "rotation", "rotations", false);
+    add(counts.copytruncates, "copytruncate", "copytruncates", false);
+    add(
+        counts.truncated,
+        "emptied without a copy",
+        "emptied without a copy",
+        false,
+    );
+    add(
+        counts.gone,
+        "file gone before its end",
+        "files gone before their end",
+        false,
+    );
+    add(
+        counts.refused_bytes,
+        "byte passed over",
+        "bytes passed over",
+        false,
+    );
+    told
+}
+
+fn with_commas(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

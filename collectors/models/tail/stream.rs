@@ -1,0 +1,687 @@
+//! One log: the file that its path leads to, and the files that rotation put aside before they were read.
+//!
+//! Owns: what to read, in which order, through renames, swapped links, emptied files and restarts.
+//! Promises: the files of a log form a chain, oldest first, and a file leaves it only when it was read to its end and
+//! nobody writes to it any more. Of the newer files of a chain only that is read which stood in them before the
+//! older ones were read to their end, so that the lines of one writer keep their order.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::file::{Followed, Room, Seen, Stop};
+use super::identity::{HEAD_BYTES, Hashed, Known, Node, read_full};
+use super::joined::{Counts, Parts, Unwrapping};
+use super::names::{ENTRIES_MAX, age, is_alike, is_rotated};
+use super::place::{Begin, Wrapper};
+use super::saved::{SavedFile, SavedStream};
+use super::wrapper::{Form, Tag};
+use crate::models::feed::Line;
+
+/// How long a file that was rotated is still looked at. A writer is told to open the new one after the rotation, and
+/// one that answers requests may take its time.
+pub(super) const LINGER: SignedDuration = SignedDuration::from_secs(60);
+
+/// Files of one log that are open at once; hourly rotation makes as many in a day.
+const CHAIN_MAX: usize = 32;
+
+/// Files that were read to their end and are known again.
+const DONE_MAX: usize = 16;
+
+/// Looks at the directory after a rotation; a single one may miss a file that is renamed meanwhile.
+const LOOKS: u8 = 2;
+
+/// Bytes that are read again after a restart for the beginning of a line that is not whole.
+const AGAIN_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// What a stream works with.
+#[derive(Debug)]
+pub(super) struct Tools {
+    pub(super) room: Room,
+    pub(super) unwrapping: Unwrapping,
+    pub(super) wrapper: Wrapper,
+    pub(super) counts: Counts,
+}
+
+/// Takes the lines of one stream.
+pub(super) type Each<'a> = &'a mut dyn FnMut(Line<'_>) -> ControlFlow<()>;
+
+/// One path, and the chain of files behind it.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) path: PathBuf,
+    /// The file that the path led to last, without links.
+    base: PathBuf,
+    chain: VecDeque<Followed>,
+    done: VecDeque<Known>,
+    /// Files that were last changed before are none of ours.
+    floor: i64,
+    lives: u64,
+    parts: Parts,
+    looks: u8,
+    /// When the directory of the file was last changed, as far as it was looked at.
+    folder_changed: i64,
+    /// Since when nothing is where the path leads to.
+    missing_since: Option<Timestamp>,
+}
+
+impl Stream {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self {
+            base: path.clone(),
+            path,
+            chain: VecDeque::new(),
+            done: VecDeque::new(),
+            floor: i64::MIN,
+            lives: 0,
+            parts: Parts::default(),
+            looks: 0,
+            folder_changed: 0,
+            missing_since: None,
+        }
+    }
+
+    /// Whether the file at this path is one of this log's, read or being read.
+    pub(super) fn has(&self, path: &Path) -> bool {
+        let Ok(metadata) = fs::metadata(path) else {
+            return false;
+        };
+        let node = Node::of(&metadata);
+        let is_done = |known: &Known| {
+            known.node == node
+                && fs::File::open(path)
+                    .and_then(|file| known.goes_on_in(&file))
+                    .unwrap_or(false)
+        };
+        self.reads(node) || self.done.iter().any(is_done)
+    }
+
+    fn reads(&self, node: Node) -> bool {
+        self.chain.iter().any(|file| file.node == node)
+    }
+
+    /// Whether it was read to its end and nothing is where the path leads to.
+    pub(super) fn is_over(&self) -> bool {
+        self.chain.is_empty() && self.missing_since.is_some()
+    }
+
+    /// Opens what the path leads to for the first time.
+    ///
+    /// # Errors
+    /// When it is not there or cannot be read.
+    pub(super) fn begin(&mut self, begin: Begin, tools: &mut Tools) -> io::Result<()> {
+        let mut file = self.opened(&self.path.clone(), tools)?;
+        if begin == Begin::End {
+            file.go_to_end(&mut tools.room)?;
+        }
+        self.set_floor(&file, tools)?;
+        self.base.clone_from(&file.real);
+        self.chain.push_back(file);
+        Ok(())
+    }
+
+    /// Reads on: at most `budget` bytes, which it lowers. `false` when whoever takes the lines wants no more.
+    ///
+    /// # Errors
+    /// When the log cannot be read, although it may have been read in part.
+    pub(super) fn read(
+        &mut self,
+        at: Timestamp,
+        budget: &mut u64,
+        tools: &mut Tools,
+        each: Each<'_>,
+    ) -> io::Result<bool> {
+        let looked = self.look(at, tools);
+        self.limit()?;
+        let mut from = 0;
+        while let Some(file) = self.chain.get_mut(from) {
+            match read_file(file, &mut self.parts, budget, tools, each)? {
+                Stop::Asked => return Ok(false),
+                Stop::Budget => return Ok(true),
+                Stop::Replaced => {
+                    self.replaced(from, at, tools)?;
+                    self.limit()?;
+                    continue;
+                }
+                Stop::End => {}
+            }
+            from += 1;
+        }
+        let wanted = self.retire(at, tools, each)?;
+        looked?;
+        Ok(wanted.is_continue())
+    }
+
+    /// Goes to the end of what is there without reading it.
+    pub(super) fn pass_over(&mut self, at: Timestamp, tools: &mut Tools) -> io::Result<()> {
+        let looked = self.look(at, tools);
+        for mut file in self.chain.split_off(0) {
+            let place = file.offset;
+            file.go_to_end(&mut tools.room)?;
+            tools.counts.refused_bytes += file.offset.saturating_sub(place);
+            if file.since.is_none() {
+                self.chain.push_back(file);
+            } else {
+                self.finish(&mut file, tools);
+            }
+        }
+        self.parts.clear();
+        looked
+    }
+
+    pub(super) fn saved(&self, reader: Option<String>) -> Option<SavedStream> {
+        let files = self.chain.iter().map(|file| {
+            Some(SavedFile {
+                real: file.real.to_str()?.to_owned(),
+                known: file.known(),
+                key: file.key,
+                is_skipping: file.is_skipping,
+                since: file.since.map(Timestamp::as_second),
+            })
+        });
+        Some(SavedStream {
+            path: self.path.to_str()?.to_owned(),
+            base: self.base.to_str()?.to_owned(),
+            files: files.collect::<Option<_>>()?,
+            done: self.done.iter().copied().collect(),
+            floor: self.floor,
+            lives: self.lives,
+            parts: self.parts.begins().collect(),
+            reader,
+        })
+    }
+
+    /// Finds the files of a checkpoint again, wherever they are now.
+    pub(super) fn resume(saved: SavedStream, tools: &mut Tools) -> Self {
+        let mut stream = Self::new(saved.path.into());
+        stream.done = saved.done.into_iter().take(DONE_MAX).collect();
+        stream.floor = saved.floor;
+        stream.lives = saved.lives;
+        stream.looks = LOOKS;
+        stream.base = saved.base.into();
+        let files: Vec<_> = saved.files.into_iter().take(CHAIN_MAX).collect();
+        // Of an empty file nothing is known: if there is something in it now, it is found as one that was not seen.
+        for file in files.iter().filter(|file| file.known.head.bytes > 0) {
+            let since = file.since.map(Timestamp::from_second);
+            let since = since.and_then(Result::ok);
+            let Ok(Some(mut found)) = stream.find(Path::new(&file.real), &file.known, tools) else {
+                tools.counts.gone += u64::from(since.is_none() && file.known.offset > 0);
+                stream.keep_known(Known {
+                    is_emptied: true,
+                    ..file.known
+                });
+                continue;
+            };
+            if found.node != file.known.node && since.is_none() {
+                tools.counts.copytruncates += 1;
+            }
+            found.go_on_from(&file.known, file.key, file.is_skipping);
+            found.real = file.real.clone().into();
+            // What stands where the path leads to now is found by the first look.
+            found.since = since;
+            stream.chain.push_back(found);
+        }
+        for (tag, begin) in saved.parts {
+            stream.read_again(tag, begin, tools);
+        }
+        stream
+    }
+
+    /// Reads the beginning of a line again whose end was not there.
+    fn read_again(&mut self, tag: Tag, begin: super::joined::At, tools: &mut Tools) {
+        let first = self.chain.iter().position(|file| file.key == begin.key);
+        let Some(first) = first else {
+            self.parts.lose(tag);
+            return;
+        };
+        let mut from = begin.offset;
+        for file in self.chain.iter().skip(first) {
+            let form = file.form.unwrap_or(Form::Plain);
+            let (key, parts) = (file.key, &mut self.parts);
+            let unwrapping = &mut tools.unwrapping;
+            let to = file.offset;
+            let is_read = file.again(&mut tools.room, from, to, |raw| {
+                unwrapping.take_again(form, raw, key, tag, parts)
+            });
+            if is_read.is_err() || to.saturating_sub(from) > AGAIN_BYTES_MAX {
+                self.parts.lose(tag);
+                return;
+            }
+            from = 0;
+        }
+        if !self.parts.begins().any(|(known, _)| known == tag) {
+            self.parts.lose(tag);
+        }
+    }
+
+    /// Looks where the path leads to now.
+    fn look(&mut self, at: Timestamp, tools: &mut Tools) -> io::Result<()> {
+        let metadata = match fs::metadata(&self.path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.missing_since.get_or_insert(at);
+                self.supersede(at, tools);
+                if self.chain.is_empty() {
+                    return Err(error);
+                }
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        self.missing_since = None;
+        let node = Node::of(&metadata);
+        let is_same = self
+            .chain
+            .back()
+            .is_some_and(|last| last.node == node && last.since.is_none());
+        if is_same {
+            // A copy was made, perhaps, of what was written and emptied since the last time.
+            let folder = self.base.parent().and_then(|path| fs::metadata(path).ok());
+            let folder = folder.map_or(0, |metadata| changed(&metadata));
+            if std::mem::replace(&mut self.folder_changed, folder) != folder {
+                self.looks = LOOKS;
+            }
+            if self.looks > 0 {
+                self.looks -= 1;
+                self.insert_unseen(None, self.chain.len() - 1, at, tools)?;
+            }
+            return Ok(());
+        }
+        let mut file = self.opened(&self.path.clone(), tools)?;
+        // A file that was taken for gone is in its place again, or is read already under another name.
+        if let Some(known) = self.chain.iter_mut().find(|known| known.node == file.node) {
+            known.since = None;
+            let place = self.chain.iter().position(|known| known.node == file.node);
+            if let Some(known) = place.and_then(|place| self.chain.remove(place)) {
+                self.supersede(at, tools);
+                self.chain.push_back(known);
+            }
+            return Ok(());
+        }
+        if let Some(known) = self.known_as(&file)? {
+            let key = file.key;
+            file.go_on_from(&known, key, false);
+        }
+        self.supersede(at, tools);
+        self.looks = LOOKS;
+        self.insert_unseen(Some(&file), self.chain.len(), at, tools)?;
+        self.base.clone_from(&file.real);
+        self.chain.push_back(file);
+        Ok(())
+    }
+
+    /// A file that was read to its end and stands where the path leads to again.
+    fn known_as(&self, file: &Followed) -> io::Result<Option<Known>> {
+        for known in self.done.iter().filter(|known| known.node == file.node) {
+            if known.head.bytes > 0 && known.goes_on_in(&file.handle)? {
+                return Ok(Some(*known));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The newest file is not the one that the path leads to any more.
+    fn supersede(&mut self, at: Timestamp, tools: &mut Tools) {
+        for file in &mut self.chain {
+            if file.since.is_none() {
+                file.since = Some(at);
+                tools.counts.rotations += 1;
+            }
+        }
+    }
+
+    /// Finds files that were rotated before they were seen, and puts them into the chain at a place.
+    fn insert_unseen(
+        &mut self,
+        current: Option<&Followed>,
+        place: usize,
+        at: Timestamp,
+        tools: &mut Tools,
+    ) -> io::Result<()> {
+        // One that was emptied is no longer what its copies were made of; it is looked at when it is read.
+        for file in &self.chain {
+            if !file.known().goes_on_in(&file.handle)? {
+                self.looks = LOOKS;
+                return Ok(());
+            }
+        }
+        let old = self.base.clone();
+        let new = current.map(|file| file.real.clone());
+        let mut unseen = Vec::new();
+        for path in siblings(&old, new.as_deref()) {
+            let Ok(metadata) = fs::symlink_metadata(&path) else {
+                continue;
+            };
+            let node = Node::of(&metadata);
+            let is_read = self.reads(node) || current.is_some_and(|file| file.node == node);
+            if is_read
+                || !metadata.is_file()
+                || metadata.len() == 0
+                || changed(&metadata) < self.floor
+            {
+                continue;
+            }
+            // One that cannot be opened any more was renamed meanwhile: the next look finds it.
+            let Ok(mut file) = self.opened(&path, tools) else {
+                continue;
+            };
+            if let Some(known) = self.known_as(&file)? {
+                if metadata.len() <= known.offset {
+                    continue;
+                }
+                // Somebody wrote into it long after the rotation.
+                let key = file.key;
+                file.go_on_from(&known, key, false);
+                self.done.retain(|done| *done != known);
+            } else if self.is_known(&file)? || file.is_compressed()? {
+                continue;
+            }
+            let order = age(&old, &path);
+            unseen.push((file.seen()?.changed, order, file));
+        }
+        unseen.sort_by_key(|(changed, order, _)| (*changed, *order));
+        let too_many = unseen.len().saturating_sub(CHAIN_MAX);
+        tools.counts.gone += too_many as u64;
+        for (place, (_, _, mut file)) in (place..).zip(unseen.into_iter().skip(too_many)) {
+            file.since = Some(at);
+            file.real.clone_from(&old);
+            tools.counts.rotations += 1;
+            self.chain.insert(place, file);
+        }
+        Ok(())
+    }
+
+    /// Whether the file is a copy of one of ours.
+    fn is_known(&self, file: &Followed) -> io::Result<bool> {
+        for known in &self.done {
+            if known.is_copied_by(&file.handle)? {
+                return Ok(true);
+            }
+        }
+        for known in &self.chain {
+            if is_prefix(&file.handle, &known.handle)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// A file has other content than what was read of it: a copy of the old content may be there.
+    fn replaced(&mut self, place: usize, at: Timestamp, tools: &mut Tools) -> io::Result<()> {
+        let Some(file) = self.chain.get(place) else {
+            return Ok(());
+        };
+        let (mut known, key, is_skipping) = (file.known(), file.key, file.is_skipping);
+        known.is_emptied = true;
+        let real = file.real.clone();
+        let copy = if known.offset > 0 {
+            self.find_copy(&real, &known, tools)?
+        } else {
+            // Nothing of it was read: a copy of it is a file as any other.
+            None
+        };
+        self.lives += 1;
+        if let Some(file) = self.chain.get_mut(place) {
+            file.begin_anew(tools.wrapper, self.lives)?;
+        }
+        self.keep_known(known);
+        let is_copied = copy.is_some();
+        match copy {
+            Some(mut copy) => {
+                tools.counts.copytruncates += 1;
+                copy.go_on_from(&known, key, is_skipping);
+                copy.since = Some(at);
+                copy.real = real;
+                self.chain.insert(place, copy);
+            }
+            None => tools.counts.truncated += u64::from(known.offset > 0),
+        }
+        // It may have been copied and emptied several times.
+        let place = place + usize::from(is_copied);
+        self.insert_unseen(None, place, at, tools)
+    }
+
+    /// Takes out of the chain what was read to its end long enough ago.
+    fn retire(
+        &mut self,
+        at: Timestamp,
+        tools: &mut Tools,
+        each: Each<'_>,
+    ) -> io::Result<ControlFlow<()>> {
+        let mut place = 0;
+        while let Some(file) = self.chain.get_mut(place) {
+            let is_old = file
+                .since
+                .is_some_and(|since| at.duration_since(since) >= LINGER);
+            let is_too_many = file.since.is_some() && self.chain.len() > CHAIN_MAX;
+            if !is_old && !is_too_many {
+                place += 1;
+                continue;
+            }
+            let Some(mut file) = self.chain.remove(place) else {
+                break;
+            };
+            let form = file.form.unwrap_or(Form::Plain);
+            let (key, parts) = (file.key, &mut self.parts);
+            let Tools {
+                room,
+                unwrapping,
+                counts,
+                ..
+            } = tools;
+            let wanted = file.flush(room, |raw| {
+                unwrapping.take(form, raw, key, parts, counts, each)
+            })?;
+            self.finish(&mut file, tools);
+            if wanted.is_break() {
+                return Ok(wanted);
+            }
+            let wanted = tools
+                .unwrapping
+                .give_up(key, &mut self.parts, &mut tools.counts, each);
+            if wanted.is_break() {
+                return Ok(wanted);
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn finish(&mut self, file: &mut Followed, tools: &Tools) {
+        if !file.knows_head() && file.look_at_head(tools.wrapper).is_err() {
+            return;
+        }
+        if let Ok(seen) = file.seen() {
+            self.floor = self.floor.max(seen.changed);
+        }
+        self.keep_known(file.known());
+    }
+
+    fn keep_known(&mut self, known: Known) {
+        if known.offset == 0 {
+            return;
+        }
+        while self.done.len() >= DONE_MAX {
+            self.done.pop_front();
+        }
+        self.done.push_back(known);
+    }
+
+    /// How far each file is read now: the newest first, so that nothing is read of it that was written after the
+    /// last line of an older one.
+    fn limit(&mut self) -> io::Result<()> {
+        for file in self.chain.iter_mut().rev() {
+            let seen = file.seen()?;
+            // Nothing happened since it was read to its end.
+            let is_done = file.ended == Some(seen);
+            file.limit = if is_done { file.offset } else { seen.size };
+        }
+        Ok(())
+    }
+
+    /// What is there when the log is seen for the first time is old.
+    fn set_floor(&mut self, file: &Followed, tools: &mut Tools) -> io::Result<()> {
+        let mut old = Vec::new();
+        for path in siblings(&file.real, None) {
+            if let Ok(metadata) = fs::symlink_metadata(&path)
+                && metadata.is_file()
+            {
+                old.push((changed(&metadata), path));
+            }
+        }
+        old.sort();
+        for (changed, path) in old.into_iter().rev().take(DONE_MAX).rev() {
+            self.floor = self.floor.max(changed);
+            if let Ok(file) = self.opened(&path, tools) {
+                let mut known = file.known();
+                known.offset = file.seen()?.size;
+                self.keep_known(known);
+            }
+        }
+        Ok(())
+    }
+
+    fn opened(&mut self, path: &Path, tools: &Tools) -> io::Result<Followed> {
+        self.lives += 1;
+        Followed::open(path, tools.wrapper, self.lives)?
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
+    }
+
+    /// The file of a checkpoint: where it was, under another name, or a copy of it.
+    fn find(&mut self, real: &Path, known: &Known, tools: &Tools) -> io::Result<Option<Followed>> {
+        if let Ok(file) = self.opened(real, tools)
+            && file.node == known.node
+            && known.goes_on_in(&file.handle)?
+        {
+            return Ok(Some(file));
+        }
+        let link = self.path.clone();
+        for folder in [real.parent(), link.parent()].into_iter().flatten() {
+            for entry in fs::read_dir(folder)?.take(ENTRIES_MAX).flatten() {
+                let path = entry.path();
+                let is_it = fs::symlink_metadata(&path)
+                    .is_ok_and(|metadata| metadata.is_file() && Node::of(&metadata) == known.node);
+                if !is_it {
+                    continue;
+                }
+                if let Ok(file) = self.opened(&path, tools)
+                    && known.goes_on_in(&file.handle)?
+                {
+                    return Ok(Some(file));
+                }
+            }
+        }
+        if known.offset == 0 {
+            return Ok(None);
+        }
+        self.find_copy(real, known, tools)
+    }
+
+    /// A copy of what was read of a file, which can be read on.
+    fn find_copy(
+        &mut self,
+        real: &Path,
+        known: &Known,
+        tools: &Tools,
+    ) -> io::Result<Option<Followed>> {
+        for path in siblings(real, None) {
+            let Ok(metadata) = fs::symlink_metadata(&path) else {
+                continue;
+            };
+            let node = Node::of(&metadata);
+            let is_open = self.chain.iter().any(|file| file.node == node);
+            if is_open || !metadata.is_file() || metadata.len() < known.offset {
+                continue;
+            }
+            if let Ok(file) = self.opened(&path, tools)
+                && known.goes_on_in(&file.handle)?
+            {
+                return Ok(Some(file));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Whether one file is the beginning of the other, as a copy is that was made of it: by its first and its last bytes.
+fn is_prefix(copy: &fs::File, file: &fs::File) -> io::Result<bool> {
+    let size = copy.metadata()?.len();
+    if size == 0 || size > file.metadata()?.len() {
+        return Ok(false);
+    }
+    let mut buffer = [0; HEAD_BYTES];
+    for from in [0, size.saturating_sub(HEAD_BYTES as u64)] {
+        let length = usize::try_from(size - from).unwrap_or(HEAD_BYTES);
+        let wanted = buffer.get_mut(..length.min(HEAD_BYTES)).unwrap_or_default();
+        let got = read_full(copy, wanted, from)?;
+        if got != wanted.len() || !Hashed::of(wanted).stands_at(file, from)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Reads one file up to its limit.
+fn read_file(
+    file: &mut Followed,
+    parts: &mut Parts,
+    budget: &mut u64,
+    tools: &mut Tools,
+    each: Each<'_>,
+) -> io::Result<Stop> {
+    let before = file.seen()?;
+    if before.size < file.offset.max(u64::from(file.head.bytes)) {
+        return Ok(Stop::Replaced);
+    }
+    if file.offset >= file.limit {
+        return Ok(Stop::End);
+    }
+    if !file.knows_head() && !file.look_at_head(tools.wrapper)? {
+        return Ok(Stop::Replaced);
+    }
+    let Some(form) = file.form else {
+        return Ok(Stop::End);
+    };
+    let key = file.key;
+    let Tools {
+        room,
+        unwrapping,
+        counts,
+        ..
+    } = tools;
+    let stop = file.read(room, budget, |raw| {
+        unwrapping.take(form, raw, key, parts, counts, each)
+    })?;
+    file.ended = (stop == Stop::End).then_some(Seen {
+        size: file.limit.min(before.size),
+        changed: before.changed,
+    });
+    Ok(stop)
+}
+
+fn changed(metadata: &fs::Metadata) -> i64 {
+    use std::os::unix::fs::MetadataExt;
+    let seconds = metadata.mtime().saturating_mul(1_000_000_000);
+    seconds.saturating_add(metadata.mtime_nsec())
+}
+
+/// The files beside this one that rotation made of it; or, when a link leads to another name now, those whose names
+/// differ from it in their digits only.
+fn siblings(real: &Path, new: Option<&Path>) -> Vec<PathBuf> {
+    let (Some(folder), Some(base)) = (real.parent(), real.file_name()) else {
+        return Vec::new();
+    };
+    let base = base.as_encoded_bytes();
+    let has_moved = new.is_some_and(|new| new.file_name() != real.file_name());
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    let entries = entries.take(ENTRIES_MAX).flatten();
+    let named = entries.filter(|entry| {
+        let name = entry.file_name();
+        let name = name.as_encoded_bytes();
+        is_rotated(base, name) || has_moved && (name == base || is_alike(base, name))
+    });
+    named.map(|entry| entry.path()).collect()
+}
