@@ -21,6 +21,7 @@ mod list_a_bucket;
 mod listen_to_mqtt;
 mod nvml;
 mod power_from_a_bmc;
+mod read_logs;
 mod read_over_bacnet;
 mod read_over_modbus;
 mod read_over_snmp;

@@ -52,6 +52,7 @@ const ALLOWED: [(&str, &[&str]); 5] = [
             "toml",
             "tracing",
             "zeroize",
+            "zstd",
         ],
     ),
     (

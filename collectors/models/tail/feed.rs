@@ -1,7 +1,6 @@
 //! A log and the reader of its lines, as one feed.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::files::{Tail, Taker};
 use super::joined::Counts;
+use super::journal::Journal;
 use super::place::{Origin, Place};
 use crate::CollectError;
 use crate::models::feed::{Feed, Line, LineReader, Out};
@@ -25,10 +25,16 @@ pub(crate) type Readers = Arc<dyn Fn() -> Box<dyn LineReader> + Send + Sync>;
 /// Gives the lines of a place to readers.
 pub(crate) struct LogFeed {
     name: String,
-    tail: Tail<Reading>,
+    source: Source,
     counts: Counts,
     lost_at: Option<Timestamp>,
     now: Timestamp,
+}
+
+/// What holds the lines.
+enum Source {
+    Files(Box<Tail<Reading>>),
+    Journal(Box<Journal<Reading>>),
 }
 
 /// The reader of one log.
@@ -49,15 +55,18 @@ impl LogFeed {
             make: Arc::clone(&readers),
             refused: None,
         };
-        let tail = match place.origin {
-            Origin::File(path) => Tail::new(path, place.begin, place.wrapper, Box::new(make)),
-            Origin::Journal { .. } => {
-                Tail::new(PathBuf::new(), place.begin, place.wrapper, Box::new(make))
+        let source = match place.origin {
+            Origin::File(path) => {
+                let tail = Tail::new(path, place.begin, place.wrapper, Box::new(make));
+                Source::Files(Box::new(tail))
+            }
+            Origin::Journal { unit, folders } => {
+                Source::Journal(Box::new(Journal::new(unit, folders, place.begin, make())))
             }
         };
         Self {
             name,
-            tail,
+            source,
             counts: Counts::default(),
             lost_at: None,
             now: Timestamp::UNIX_EPOCH,
@@ -69,8 +78,12 @@ impl LogFeed {
 impl Feed for LogFeed {
     async fn take(&mut self, at: Timestamp, out: &mut dyn Out) -> Result<(), CollectError> {
         self.now = at;
-        let taken = self.tail.take(at, &mut Telling { at, out });
-        let counts = self.tail.counts();
+        let mut telling = Telling { at, out };
+        let taken = match &mut self.source {
+            Source::Files(tail) => tail.take(at, &mut telling),
+            Source::Journal(journal) => journal.take(&mut telling),
+        };
+        let counts = self.source.counts();
         if losses(&counts) > losses(&self.counts) {
             self.lost_at = Some(at);
         }
@@ -79,12 +92,19 @@ impl Feed for LogFeed {
     }
 
     fn checkpoint(&self) -> Option<String> {
-        self.tail.checkpoint(|reading| reading.reader.checkpoint())
+        let state = |reading: &Reading| reading.reader.checkpoint();
+        match &self.source {
+            Source::Files(tail) => tail.checkpoint(state),
+            Source::Journal(journal) => journal.checkpoint(state),
+        }
     }
 
     fn resume(&mut self, checkpoint: &str) {
-        self.tail
-            .resume(checkpoint, |reading, state| reading.reader.resume(state));
+        let give = |reading: &mut Reading, state: &str| reading.reader.resume(state);
+        match &mut self.source {
+            Source::Files(tail) => tail.resume(checkpoint, give),
+            Source::Journal(journal) => journal.resume(checkpoint, give),
+        }
         // What a restart finds to be lost is told with the first call.
         self.counts = Counts::default();
     }
@@ -94,20 +114,38 @@ impl Feed for LogFeed {
     }
 
     fn trouble(&self) -> Option<String> {
-        let refused = |reading: &Reading| Some(reading.refused.as_ref()?.1.clone());
-        let of_reader = |reading: &Reading| reading.reader.trouble();
-        let mut readers = self.tail.readers();
-        if let Some(advice) = self.tail.readers().find_map(refused) {
-            return Some(advice);
+        let readings = self.source.readings();
+        let refused = |reading: &&Reading| Some(reading.refused.as_ref()?.1.clone());
+        let of_source = || match &self.source {
+            Source::Files(tail) => tail.trouble(),
+            Source::Journal(_) => None,
+        };
+        let of_losses = || {
+            let is_recent = self.now.duration_since(self.lost_at?) < LOSS_TOLD_FOR;
+            is_recent.then(|| format!("{} lost lines: {}", self.name, told(&self.counts)))
+        };
+        let of_readers = || readings.iter().find_map(|reading| reading.reader.trouble());
+        let refused = readings.iter().find_map(refused);
+        refused
+            .or_else(of_source)
+            .or_else(of_losses)
+            .or_else(of_readers)
+    }
+}
+
+impl Source {
+    fn counts(&self) -> Counts {
+        match self {
+            Self::Files(tail) => tail.counts(),
+            Self::Journal(journal) => journal.counts(),
         }
-        self.tail
-            .trouble()
-            .or_else(|| {
-                let lost_at = self.lost_at?;
-                let is_recent = self.now.duration_since(lost_at) < LOSS_TOLD_FOR;
-                is_recent.then(|| format!("{} lost lines: {}", self.name, told(&self.counts)))
-            })
-            .or_else(|| readers.find_map(of_reader))
+    }
+
+    fn readings(&self) -> Vec<&Reading> {
+        match self {
+            Self::Files(tail) => tail.readers().collect(),
+            Self::Journal(journal) => vec![journal.reader()],
+        }
     }
 }
 

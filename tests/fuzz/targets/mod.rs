@@ -7,6 +7,7 @@
 mod documents;
 mod fieldbus;
 mod ledger;
+mod logs;
 mod modbus;
 mod points;
 mod requests;
@@ -16,7 +17,7 @@ mod sources;
 pub(crate) type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus and of its program.
-pub(crate) const TARGETS: [(&str, Target); 41] = [
+pub(crate) const TARGETS: [(&str, Target); 43] = [
     ("add_checkpoint", ledger::add_checkpoint),
     ("answers", documents::answers),
     ("bacnet", fieldbus::bacnet),
@@ -42,6 +43,8 @@ pub(crate) const TARGETS: [(&str, Target); 41] = [
     ("idempotency_key", requests::idempotency_key),
     ("jwk", documents::jwk),
     ("leaf", ledger::leaf),
+    ("log_journal", logs::journal),
+    ("log_records", logs::records),
     ("machine", sources::machine),
     ("modbus_plan", modbus::plan),
     ("modbus_registers", modbus::registers),
