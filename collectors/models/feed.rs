@@ -77,7 +77,14 @@ pub(crate) struct Line<'a> {
 /// It recognises lines from their beginning, by a list of its own, and forgets at once what is not on it. It never
 /// keeps, echoes or logs the text of a line.
 pub(crate) trait LineReader: Send {
+    /// A tick begins, with the moment of the lines that follow; tells what waited long enough. It is called once before
+    /// the lines of each tick, also when there are none.
+    fn tick(&mut self, _at: Timestamp, _out: &mut dyn Out) {}
+
     /// Takes the next line; tells a request when a line completes one.
+    ///
+    /// While there is a refusal, lines are still to be given: nothing of them is told, but they show whether the log
+    /// goes on showing prompts.
     fn line(&mut self, line: Line<'_>, out: &mut dyn Out);
 
     /// The halves of requests that wait for their other lines, for a checkpoint; bounded.
@@ -88,7 +95,8 @@ pub(crate) trait LineReader: Send {
     /// Takes the halves back.
     fn resume(&mut self, _checkpoint: &str) {}
 
-    /// Why this log must not be read: it shows prompts or bodies. The advice says how the server is told to stop.
+    /// Why this log must not be read: it shows prompts or bodies. The advice says how the server is told to stop. It
+    /// ends when the log has shown none for a while.
     fn refusal(&self) -> Option<String> {
         None
     }
@@ -96,6 +104,11 @@ pub(crate) trait LineReader: Send {
     /// What is wrong with the log although it is read.
     fn trouble(&self) -> Option<String> {
         None
+    }
+
+    /// What `status` lists about the log, one line each: failed requests, halves that found no other half.
+    fn details(&self) -> Vec<String> {
+        Vec::new()
     }
 }
 

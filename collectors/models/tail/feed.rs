@@ -13,11 +13,11 @@ use super::place::{Origin, Place};
 use crate::CollectError;
 use crate::models::feed::{Feed, Line, LineReader, Out};
 
-/// How long a log that shows prompts is left alone before a new look at its end.
-const REFUSED_FOR: SignedDuration = SignedDuration::from_mins(10);
-
 /// How long lost lines are told as a trouble; their count stays in the details.
 const LOSS_TOLD_FOR: SignedDuration = SignedDuration::from_hours(1);
+
+/// Lines of readers in `status`; a pattern may lead to a hundred logs.
+const DETAILS_MAX: usize = 32;
 
 /// Makes the reader of one log: a pattern may lead to several, whose lines must not be mixed.
 pub(crate) type Readers = Arc<dyn Fn() -> Box<dyn LineReader> + Send + Sync>;
@@ -33,28 +33,18 @@ pub(crate) struct LogFeed {
 
 /// What holds the lines.
 enum Source {
-    Files(Box<Tail<Reading>>),
-    Journal(Box<Journal<Reading>>),
+    Files(Box<Tail<Reader>>),
+    Journal(Box<Journal<Reader>>),
 }
 
 /// The reader of one log.
-struct Reading {
-    reader: Box<dyn LineReader>,
-    /// Makes a new one.
-    make: Readers,
-    /// Since when and why it is not read.
-    refused: Option<(Timestamp, String)>,
-}
+type Reader = Box<dyn LineReader>;
 
 impl LogFeed {
     /// A feed of what is at this place. Nothing is opened before its first call.
     pub(crate) fn open(place: Place, readers: Readers) -> Self {
         let name = place.to_string();
-        let make = move || Reading {
-            reader: readers(),
-            make: Arc::clone(&readers),
-            refused: None,
-        };
+        let make = move || readers();
         let source = match place.origin {
             Origin::File(path) => {
                 let tail = Tail::new(path, place.begin, place.wrapper, Box::new(make));
@@ -92,7 +82,7 @@ impl Feed for LogFeed {
     }
 
     fn checkpoint(&self) -> Option<String> {
-        let state = |reading: &Reading| reading.reader.checkpoint();
+        let state = |reader: &Reader| reader.checkpoint();
         match &self.source {
             Source::Files(tail) => tail.checkpoint(state),
             Source::Journal(journal) => journal.checkpoint(state),
@@ -100,7 +90,7 @@ impl Feed for LogFeed {
     }
 
     fn resume(&mut self, checkpoint: &str) {
-        let give = |reading: &mut Reading, state: &str| reading.reader.resume(state);
+        let give = |reader: &mut Reader, state: &str| reader.resume(state);
         match &mut self.source {
             Source::Files(tail) => tail.resume(checkpoint, give),
             Source::Journal(journal) => journal.resume(checkpoint, give),
@@ -110,12 +100,19 @@ impl Feed for LogFeed {
     }
 
     fn details(&self) -> Vec<String> {
-        vec![format!("{}: {}", self.name, told(&self.counts))]
+        let own = format!("{}: {}", self.name, told(&self.counts));
+        let readers = self.source.readers().into_iter();
+        std::iter::once(own)
+            .chain(
+                readers
+                    .flat_map(|reader| reader.details())
+                    .take(DETAILS_MAX),
+            )
+            .collect()
     }
 
     fn trouble(&self) -> Option<String> {
-        let readings = self.source.readings();
-        let refused = |reading: &&Reading| Some(reading.refused.as_ref()?.1.clone());
+        let readers = self.source.readers();
         let of_source = || match &self.source {
             Source::Files(tail) => tail.trouble(),
             Source::Journal(_) => None,
@@ -124,8 +121,8 @@ impl Feed for LogFeed {
             let is_recent = self.now.duration_since(self.lost_at?) < LOSS_TOLD_FOR;
             is_recent.then(|| format!("{} lost lines: {}", self.name, told(&self.counts)))
         };
-        let of_readers = || readings.iter().find_map(|reading| reading.reader.trouble());
-        let refused = readings.iter().find_map(refused);
+        let of_readers = || readers.iter().find_map(|reader| reader.trouble());
+        let refused = readers.iter().find_map(|reader| reader.refusal());
         refused
             .or_else(of_source)
             .or_else(of_losses)
@@ -141,7 +138,7 @@ impl Source {
         }
     }
 
-    fn readings(&self) -> Vec<&Reading> {
+    fn readers(&self) -> Vec<&Reader> {
         match self {
             Self::Files(tail) => tail.readers().collect(),
             Self::Journal(journal) => vec![journal.reader()],
@@ -155,27 +152,15 @@ struct Telling<'a> {
     out: &'a mut dyn Out,
 }
 
-impl Taker<Reading> for Telling<'_> {
-    fn wants(&mut self, reading: &mut Reading) -> bool {
-        let is_over = reading
-            .refused
-            .as_ref()
-            .is_none_or(|(since, _)| self.at.duration_since(*since) >= REFUSED_FOR);
-        if is_over && reading.refused.take().is_some() {
-            reading.reader = (reading.make)();
-        }
-        is_over
+impl Taker<Reader> for Telling<'_> {
+    fn begin(&mut self, reader: &mut Reader) {
+        reader.tick(self.at, self.out);
     }
 
-    fn line(&mut self, reading: &mut Reading, line: Line<'_>) -> ControlFlow<()> {
-        reading.reader.line(line, self.out);
-        match reading.reader.refusal() {
-            Some(advice) => {
-                reading.refused = Some((self.at, advice));
-                ControlFlow::Break(())
-            }
-            None => ControlFlow::Continue(()),
-        }
+    fn line(&mut self, reader: &mut Reader, line: Line<'_>) -> ControlFlow<()> {
+        // A log that shows prompts is read on, so that its reader sees when that ends; it tells nothing meanwhile.
+        reader.line(line, self.out);
+        ControlFlow::Continue(())
     }
 }
 
@@ -213,12 +198,6 @@ fn told(counts: &Counts) -> String {
         counts.gone,
         "file gone before its end",
         "files gone before their end",
-        false,
-    );
-    add(
-        counts.refused_bytes,
-        "byte passed over",
-        "bytes passed over",
         false,
     );
     told

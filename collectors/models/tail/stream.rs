@@ -158,23 +158,6 @@ impl Stream {
         Ok(wanted.is_continue())
     }
 
-    /// Goes to the end of what is there without reading it.
-    pub(super) fn pass_over(&mut self, at: Timestamp, tools: &mut Tools) -> io::Result<()> {
-        let looked = self.look(at, tools);
-        for mut file in self.chain.split_off(0) {
-            let place = file.offset;
-            file.go_to_end(&mut tools.room)?;
-            tools.counts.refused_bytes += file.offset.saturating_sub(place);
-            if file.since.is_none() {
-                self.chain.push_back(file);
-            } else {
-                self.finish(&mut file, tools);
-            }
-        }
-        self.parts.clear();
-        looked
-    }
-
     pub(super) fn saved(&self, reader: Option<String>) -> Option<SavedStream> {
         let files = self.chain.iter().map(|file| {
             Some(SavedFile {

@@ -17,9 +17,7 @@ use crate::models::feed::Line;
 struct Handing<'a>(&'a mut dyn FnMut(&[u8]));
 
 impl Taker<()> for Handing<'_> {
-    fn wants(&mut self, (): &mut ()) -> bool {
-        true
-    }
+    fn begin(&mut self, (): &mut ()) {}
 
     fn line(&mut self, (): &mut (), line: Line<'_>) -> ControlFlow<()> {
         (self.0)(line.text);

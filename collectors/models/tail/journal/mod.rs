@@ -115,15 +115,10 @@ impl<R> Journal<R> {
                 what: format!("a journal in {}", self.folders_told()),
             });
         }
-        let wanted = taker.wants(&mut self.reader);
+        taker.begin(&mut self.reader);
         let mut left = ENTRIES_PER_CALL;
         for place in 0..self.files.len() {
-            let taken = if wanted {
-                self.take_of(place, &mut left, taker)
-            } else {
-                self.pass_over(place)
-            };
-            match taken {
+            match self.take_of(place, &mut left, taker) {
                 Ok(ControlFlow::Continue(())) if left > 0 => {}
                 Ok(_) => break,
                 Err(error) => return Err(self.told(place, error)),
@@ -188,13 +183,6 @@ impl<R> Journal<R> {
             if taker.line(&mut self.reader, line).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
-        }
-        Ok(ControlFlow::Continue(()))
-    }
-
-    fn pass_over(&mut self, place: usize) -> Result<ControlFlow<()>, LayoutError> {
-        if let Some(open) = self.files.get_mut(place) {
-            open.go_to_end(&self.unit)?;
         }
         Ok(ControlFlow::Continue(()))
     }

@@ -253,9 +253,7 @@ fn damage_anywhere_ends_reading_and_nothing_else() {
 struct Kept(Vec<(String, Option<Timestamp>)>, Vec<u64>);
 
 impl Taker<()> for Kept {
-    fn wants(&mut self, (): &mut ()) -> bool {
-        true
-    }
+    fn begin(&mut self, (): &mut ()) {}
 
     fn line(&mut self, (): &mut (), line: Line<'_>) -> ControlFlow<()> {
         let text = String::from_utf8(line.text.to_vec()).unwrap();
