@@ -31,6 +31,7 @@ use cms_spec::reading::Readings;
 use jiff::Timestamp;
 
 pub use host::Host;
+pub use models::tail::surface as logs;
 
 /// One source of readings: one folder under `collectors/`, one type.
 #[async_trait]

@@ -12,10 +12,12 @@ mod file;
 mod files;
 mod identity;
 mod joined;
+mod journal;
 mod names;
 pub(crate) mod place;
 mod saved;
 mod stream;
+pub mod surface;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -55,6 +55,7 @@ const ALLOWED: [(&str, &[&str]); 5] = [
             "toml",
             "tracing",
             "zeroize",
+            "zstd",
         ],
     ),
     (

@@ -1,7 +1,6 @@
 //! A log and the reader of its lines, as one feed.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,15 +8,16 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::files::{Tail, Taker};
 use super::joined::Counts;
+use super::journal::Journal;
 use super::place::{Origin, Place};
 use crate::CollectError;
 use crate::models::feed::{Feed, Line, LineReader, Out};
 
-/// How long a log that shows prompts is left alone before a new look at its end.
-const REFUSED_FOR: SignedDuration = SignedDuration::from_mins(10);
-
 /// How long lost lines are told as a trouble; their count stays in the details.
 const LOSS_TOLD_FOR: SignedDuration = SignedDuration::from_hours(1);
+
+/// Lines of readers in `status`; a pattern may lead to a hundred logs.
+const DETAILS_MAX: usize = 32;
 
 /// Makes the reader of one log: a pattern may lead to several, whose lines must not be mixed.
 pub(crate) type Readers = Arc<dyn Fn() -> Box<dyn LineReader> + Send + Sync>;
@@ -25,39 +25,38 @@ pub(crate) type Readers = Arc<dyn Fn() -> Box<dyn LineReader> + Send + Sync>;
 /// Gives the lines of a place to readers.
 pub(crate) struct LogFeed {
     name: String,
-    tail: Tail<Reading>,
+    source: Source,
     counts: Counts,
     lost_at: Option<Timestamp>,
     now: Timestamp,
 }
 
-/// The reader of one log.
-struct Reading {
-    reader: Box<dyn LineReader>,
-    /// Makes a new one.
-    make: Readers,
-    /// Since when and why it is not read.
-    refused: Option<(Timestamp, String)>,
+/// What holds the lines.
+enum Source {
+    Files(Box<Tail<Reader>>),
+    Journal(Box<Journal<Reader>>),
 }
+
+/// The reader of one log.
+type Reader = Box<dyn LineReader>;
 
 impl LogFeed {
     /// A feed of what is at this place. Nothing is opened before its first call.
     pub(crate) fn open(place: Place, readers: Readers) -> Self {
         let name = place.to_string();
-        let make = move || Reading {
-            reader: readers(),
-            make: Arc::clone(&readers),
-            refused: None,
-        };
-        let tail = match place.origin {
-            Origin::File(path) => Tail::new(path, place.begin, place.wrapper, Box::new(make)),
-            Origin::Journal { .. } => {
-                Tail::new(PathBuf::new(), place.begin, place.wrapper, Box::new(make))
+        let make = move || readers();
+        let source = match place.origin {
+            Origin::File(path) => {
+                let tail = Tail::new(path, place.begin, place.wrapper, Box::new(make));
+                Source::Files(Box::new(tail))
+            }
+            Origin::Journal { unit, folders } => {
+                Source::Journal(Box::new(Journal::new(unit, folders, place.begin, make())))
             }
         };
         Self {
             name,
-            tail,
+            source,
             counts: Counts::default(),
             lost_at: None,
             now: Timestamp::UNIX_EPOCH,
@@ -69,8 +68,12 @@ impl LogFeed {
 impl Feed for LogFeed {
     async fn take(&mut self, at: Timestamp, out: &mut dyn Out) -> Result<(), CollectError> {
         self.now = at;
-        let taken = self.tail.take(at, &mut Telling { at, out });
-        let counts = self.tail.counts();
+        let mut telling = Telling { at, out };
+        let taken = match &mut self.source {
+            Source::Files(tail) => tail.take(at, &mut telling),
+            Source::Journal(journal) => journal.take(&mut telling),
+        };
+        let counts = self.source.counts();
         if losses(&counts) > losses(&self.counts) {
             self.lost_at = Some(at);
         }
@@ -79,35 +82,67 @@ impl Feed for LogFeed {
     }
 
     fn checkpoint(&self) -> Option<String> {
-        self.tail.checkpoint(|reading| reading.reader.checkpoint())
+        let state = |reader: &Reader| reader.checkpoint();
+        match &self.source {
+            Source::Files(tail) => tail.checkpoint(state),
+            Source::Journal(journal) => journal.checkpoint(state),
+        }
     }
 
     fn resume(&mut self, checkpoint: &str) {
-        self.tail
-            .resume(checkpoint, |reading, state| reading.reader.resume(state));
+        let give = |reader: &mut Reader, state: &str| reader.resume(state);
+        match &mut self.source {
+            Source::Files(tail) => tail.resume(checkpoint, give),
+            Source::Journal(journal) => journal.resume(checkpoint, give),
+        }
         // What a restart finds to be lost is told with the first call.
         self.counts = Counts::default();
     }
 
     fn details(&self) -> Vec<String> {
-        vec![format!("{}: {}", self.name, told(&self.counts))]
+        let own = format!("{}: {}", self.name, told(&self.counts));
+        let readers = self.source.readers().into_iter();
+        std::iter::once(own)
+            .chain(
+                readers
+                    .flat_map(|reader| reader.details())
+                    .take(DETAILS_MAX),
+            )
+            .collect()
     }
 
     fn trouble(&self) -> Option<String> {
-        let refused = |reading: &Reading| Some(reading.refused.as_ref()?.1.clone());
-        let of_reader = |reading: &Reading| reading.reader.trouble();
-        let mut readers = self.tail.readers();
-        if let Some(advice) = self.tail.readers().find_map(refused) {
-            return Some(advice);
+        let readers = self.source.readers();
+        let of_source = || match &self.source {
+            Source::Files(tail) => tail.trouble(),
+            Source::Journal(_) => None,
+        };
+        let of_losses = || {
+            let is_recent = self.now.duration_since(self.lost_at?) < LOSS_TOLD_FOR;
+            is_recent.then(|| format!("{} lost lines: {}", self.name, told(&self.counts)))
+        };
+        let of_readers = || readers.iter().find_map(|reader| reader.trouble());
+        let refused = readers.iter().find_map(|reader| reader.refusal());
+        refused
+            .or_else(of_source)
+            .or_else(of_losses)
+            .or_else(of_readers)
+    }
+}
+
+impl Source {
+    fn counts(&self) -> Counts {
+        match self {
+            Self::Files(tail) => tail.counts(),
+            Self::Journal(journal) => journal.counts(),
         }
-        self.tail
-            .trouble()
-            .or_else(|| {
-                let lost_at = self.lost_at?;
-                let is_recent = self.now.duration_since(lost_at) < LOSS_TOLD_FOR;
-                is_recent.then(|| format!("{} lost lines: {}", self.name, told(&self.counts)))
-            })
-            .or_else(|| readers.find_map(of_reader))
+    }
+
+    fn readers(&self) -> Vec<&Reader> {
+        match self {
+            Self::Files(tail) => tail.readers().collect(),
+            Self::Journal(journal) => vec![journal.reader()],
+        }
     }
 }
 
@@ -117,27 +152,15 @@ struct Telling<'a> {
     out: &'a mut dyn Out,
 }
 
-impl Taker<Reading> for Telling<'_> {
-    fn wants(&mut self, reading: &mut Reading) -> bool {
-        let is_over = reading
-            .refused
-            .as_ref()
-            .is_none_or(|(since, _)| self.at.duration_since(*since) >= REFUSED_FOR);
-        if is_over && reading.refused.take().is_some() {
-            reading.reader = (reading.make)();
-        }
-        is_over
+impl Taker<Reader> for Telling<'_> {
+    fn begin(&mut self, reader: &mut Reader) {
+        reader.tick(self.at, self.out);
     }
 
-    fn line(&mut self, reading: &mut Reading, line: Line<'_>) -> ControlFlow<()> {
-        reading.reader.line(line, self.out);
-        match reading.reader.refusal() {
-            Some(advice) => {
-                reading.refused = Some((self.at, advice));
-                ControlFlow::Break(())
-            }
-            None => ControlFlow::Continue(()),
-        }
+    fn line(&mut self, reader: &mut Reader, line: Line<'_>) -> ControlFlow<()> {
+        // A log that shows prompts is read on, so that its reader sees when that ends; it tells nothing meanwhile.
+        reader.line(line, self.out);
+        ControlFlow::Continue(())
     }
 }
 
@@ -175,12 +198,6 @@ fn told(counts: &Counts) -> String {
         counts.gone,
         "file gone before its end",
         "files gone before their end",
-        false,
-    );
-    add(
-        counts.refused_bytes,
-        "byte passed over",
-        "bytes passed over",
         false,
     );
     told

@@ -23,8 +23,8 @@ pub(super) const BYTES_PER_CALL: u64 = 64 * 1024 * 1024;
 
 /// Takes the lines of logs, each with what it keeps for that log.
 pub(super) trait Taker<R> {
-    /// Whether the log may be read now.
-    fn wants(&mut self, reader: &mut R) -> bool;
+    /// The lines of a call begin; also when there are none.
+    fn begin(&mut self, reader: &mut R);
 
     /// The next line; breaks off when the log must not be read on.
     fn line(&mut self, reader: &mut R, line: Line<'_>) -> ControlFlow<()>;
@@ -92,12 +92,9 @@ impl<R> Tail<R> {
             let mut left = share.max(PIECE_BYTES as u64);
             let granted = left;
             let tools = &mut self.tools;
-            let read = if taker.wants(reader) {
-                let mut each = |line: Line<'_>| taker.line(reader, line);
-                stream.read(at, &mut left, tools, &mut each).map(drop)
-            } else {
-                stream.pass_over(at, tools)
-            };
+            taker.begin(reader);
+            let mut each = |line: Line<'_>| taker.line(reader, line);
+            let read = stream.read(at, &mut left, tools, &mut each);
             budget = budget.saturating_sub(granted - left);
             if let Err(error) = read {
                 if error.raw_os_error() == Some(rustix::io::Errno::STALE.raw_os_error())

@@ -36,8 +36,6 @@ pub(crate) struct Counts {
     pub(crate) truncated: u64,
     /// Files that were gone before they were read to their end.
     pub(crate) gone: u64,
-    /// Bytes that were passed over because the log must not be read.
-    pub(crate) refused_bytes: u64,
 }
 
 /// Where a record stands: the key of its file and the place in it.
@@ -94,10 +92,6 @@ impl Parts {
             is_cut: true,
             is_headless: true,
         });
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
     }
 
     /// Adds a record to the line of its output.

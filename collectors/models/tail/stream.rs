@@ -5,6 +5,9 @@
 //! nobody writes to it any more. Of the newer files of a chain only that is read which stood in them before the
 //! older ones were read to their end, so that the lines of one writer keep their order.
 
+mod resume;
+mod search;
+
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
@@ -14,12 +17,11 @@ use std::path::{Path, PathBuf};
 use jiff::{SignedDuration, Timestamp};
 
 use super::file::{Followed, Room, Seen, Stop};
-use super::identity::{HEAD_BYTES, Hashed, Known, Node, read_full};
+use super::identity::{Known, Node};
 use super::joined::{Counts, Parts, Unwrapping};
-use super::names::{ENTRIES_MAX, age, is_alike, is_rotated};
 use super::place::{Begin, Wrapper};
 use super::saved::{SavedFile, SavedStream};
-use super::wrapper::{Form, Tag};
+use super::wrapper::Form;
 use crate::models::feed::Line;
 
 /// How long a file that was rotated is still looked at. A writer is told to open the new one after the rotation, and
@@ -156,23 +158,6 @@ impl Stream {
         Ok(wanted.is_continue())
     }
 
-    /// Goes to the end of what is there without reading it.
-    pub(super) fn pass_over(&mut self, at: Timestamp, tools: &mut Tools) -> io::Result<()> {
-        let looked = self.look(at, tools);
-        for mut file in self.chain.split_off(0) {
-            let place = file.offset;
-            file.go_to_end(&mut tools.room)?;
-            tools.counts.refused_bytes += file.offset.saturating_sub(place);
-            if file.since.is_none() {
-                self.chain.push_back(file);
-            } else {
-                self.finish(&mut file, tools);
-            }
-        }
-        self.parts.clear();
-        looked
-    }
-
     pub(super) fn saved(&self, reader: Option<String>) -> Option<SavedStream> {
         let files = self.chain.iter().map(|file| {
             Some(SavedFile {
@@ -193,69 +178,6 @@ impl Stream {
             parts: self.parts.begins().collect(),
             reader,
         })
-    }
-
-    /// Finds the files of a checkpoint again, wherever they are now.
-    pub(super) fn resume(saved: SavedStream, tools: &mut Tools) -> Self {
-        let mut stream = Self::new(saved.path.into());
-        stream.done = saved.done.into_iter().take(DONE_MAX).collect();
-        stream.floor = saved.floor;
-        stream.lives = saved.lives;
-        stream.looks = LOOKS;
-        stream.base = saved.base.into();
-        let files: Vec<_> = saved.files.into_iter().take(CHAIN_MAX).collect();
-        // Of an empty file nothing is known: if there is something in it now, it is found as one that was not seen.
-        for file in files.iter().filter(|file| file.known.head.bytes > 0) {
-            let since = file.since.map(Timestamp::from_second);
-            let since = since.and_then(Result::ok);
-            let Ok(Some(mut found)) = stream.find(Path::new(&file.real), &file.known, tools) else {
-                tools.counts.gone += u64::from(since.is_none() && file.known.offset > 0);
-                stream.keep_known(Known {
-                    is_emptied: true,
-                    ..file.known
-                });
-                continue;
-            };
-            if found.node != file.known.node && since.is_none() {
-                tools.counts.copytruncates += 1;
-            }
-            found.go_on_from(&file.known, file.key, file.is_skipping);
-            found.real = file.real.clone().into();
-            // What stands where the path leads to now is found by the first look.
-            found.since = since;
-            stream.chain.push_back(found);
-        }
-        for (tag, begin) in saved.parts {
-            stream.read_again(tag, begin, tools);
-        }
-        stream
-    }
-
-    /// Reads the beginning of a line again whose end was not there.
-    fn read_again(&mut self, tag: Tag, begin: super::joined::At, tools: &mut Tools) {
-        let first = self.chain.iter().position(|file| file.key == begin.key);
-        let Some(first) = first else {
-            self.parts.lose(tag);
-            return;
-        };
-        let mut from = begin.offset;
-        for file in self.chain.iter().skip(first) {
-            let form = file.form.unwrap_or(Form::Plain);
-            let (key, parts) = (file.key, &mut self.parts);
-            let unwrapping = &mut tools.unwrapping;
-            let to = file.offset;
-            let is_read = file.again(&mut tools.room, from, to, |raw| {
-                unwrapping.take_again(form, raw, key, tag, parts)
-            });
-            if is_read.is_err() || to.saturating_sub(from) > AGAIN_BYTES_MAX {
-                self.parts.lose(tag);
-                return;
-            }
-            from = 0;
-        }
-        if !self.parts.begins().any(|(known, _)| known == tag) {
-            self.parts.lose(tag);
-        }
     }
 
     /// Looks where the path leads to now.
@@ -314,16 +236,6 @@ impl Stream {
         Ok(())
     }
 
-    /// A file that was read to its end and stands where the path leads to again.
-    fn known_as(&self, file: &Followed) -> io::Result<Option<Known>> {
-        for known in self.done.iter().filter(|known| known.node == file.node) {
-            if known.head.bytes > 0 && known.goes_on_in(&file.handle)? {
-                return Ok(Some(*known));
-            }
-        }
-        Ok(None)
-    }
-
     /// The newest file is not the one that the path leads to any more.
     fn supersede(&mut self, at: Timestamp, tools: &mut Tools) {
         for file in &mut self.chain {
@@ -332,82 +244,6 @@ impl Stream {
                 tools.counts.rotations += 1;
             }
         }
-    }
-
-    /// Finds files that were rotated before they were seen, and puts them into the chain at a place.
-    fn insert_unseen(
-        &mut self,
-        current: Option<&Followed>,
-        place: usize,
-        at: Timestamp,
-        tools: &mut Tools,
-    ) -> io::Result<()> {
-        // One that was emptied is no longer what its copies were made of; it is looked at when it is read.
-        for file in &self.chain {
-            if !file.known().goes_on_in(&file.handle)? {
-                self.looks = LOOKS;
-                return Ok(());
-            }
-        }
-        let old = self.base.clone();
-        let new = current.map(|file| file.real.clone());
-        let mut unseen = Vec::new();
-        for path in siblings(&old, new.as_deref()) {
-            let Ok(metadata) = fs::symlink_metadata(&path) else {
-                continue;
-            };
-            let node = Node::of(&metadata);
-            let is_read = self.reads(node) || current.is_some_and(|file| file.node == node);
-            if is_read
-                || !metadata.is_file()
-                || metadata.len() == 0
-                || changed(&metadata) < self.floor
-            {
-                continue;
-            }
-            // One that cannot be opened any more was renamed meanwhile: the next look finds it.
-            let Ok(mut file) = self.opened(&path, tools) else {
-                continue;
-            };
-            if let Some(known) = self.known_as(&file)? {
-                if metadata.len() <= known.offset {
-                    continue;
-                }
-                // Somebody wrote into it long after the rotation.
-                let key = file.key;
-                file.go_on_from(&known, key, false);
-                self.done.retain(|done| *done != known);
-            } else if self.is_known(&file)? || file.is_compressed()? {
-                continue;
-            }
-            let order = age(&old, &path);
-            unseen.push((file.seen()?.changed, order, file));
-        }
-        unseen.sort_by_key(|(changed, order, _)| (*changed, *order));
-        let too_many = unseen.len().saturating_sub(CHAIN_MAX);
-        tools.counts.gone += too_many as u64;
-        for (place, (_, _, mut file)) in (place..).zip(unseen.into_iter().skip(too_many)) {
-            file.since = Some(at);
-            file.real.clone_from(&old);
-            tools.counts.rotations += 1;
-            self.chain.insert(place, file);
-        }
-        Ok(())
-    }
-
-    /// Whether the file is a copy of one of ours.
-    fn is_known(&self, file: &Followed) -> io::Result<bool> {
-        for known in &self.done {
-            if known.is_copied_by(&file.handle)? {
-                return Ok(true);
-            }
-        }
-        for known in &self.chain {
-            if is_prefix(&file.handle, &known.handle)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     /// A file has other content than what was read of it: a copy of the old content may be there.
@@ -522,106 +358,11 @@ impl Stream {
         Ok(())
     }
 
-    /// What is there when the log is seen for the first time is old.
-    fn set_floor(&mut self, file: &Followed, tools: &mut Tools) -> io::Result<()> {
-        let mut old = Vec::new();
-        for path in siblings(&file.real, None) {
-            if let Ok(metadata) = fs::symlink_metadata(&path)
-                && metadata.is_file()
-            {
-                old.push((changed(&metadata), path));
-            }
-        }
-        old.sort();
-        for (changed, path) in old.into_iter().rev().take(DONE_MAX).rev() {
-            self.floor = self.floor.max(changed);
-            if let Ok(file) = self.opened(&path, tools) {
-                let mut known = file.known();
-                known.offset = file.seen()?.size;
-                self.keep_known(known);
-            }
-        }
-        Ok(())
-    }
-
     fn opened(&mut self, path: &Path, tools: &Tools) -> io::Result<Followed> {
         self.lives += 1;
         Followed::open(path, tools.wrapper, self.lives)?
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
     }
-
-    /// The file of a checkpoint: where it was, under another name, or a copy of it.
-    fn find(&mut self, real: &Path, known: &Known, tools: &Tools) -> io::Result<Option<Followed>> {
-        if let Ok(file) = self.opened(real, tools)
-            && file.node == known.node
-            && known.goes_on_in(&file.handle)?
-        {
-            return Ok(Some(file));
-        }
-        let link = self.path.clone();
-        for folder in [real.parent(), link.parent()].into_iter().flatten() {
-            for entry in fs::read_dir(folder)?.take(ENTRIES_MAX).flatten() {
-                let path = entry.path();
-                let is_it = fs::symlink_metadata(&path)
-                    .is_ok_and(|metadata| metadata.is_file() && Node::of(&metadata) == known.node);
-                if !is_it {
-                    continue;
-                }
-                if let Ok(file) = self.opened(&path, tools)
-                    && known.goes_on_in(&file.handle)?
-                {
-                    return Ok(Some(file));
-                }
-            }
-        }
-        if known.offset == 0 {
-            return Ok(None);
-        }
-        self.find_copy(real, known, tools)
-    }
-
-    /// A copy of what was read of a file, which can be read on.
-    fn find_copy(
-        &mut self,
-        real: &Path,
-        known: &Known,
-        tools: &Tools,
-    ) -> io::Result<Option<Followed>> {
-        for path in siblings(real, None) {
-            let Ok(metadata) = fs::symlink_metadata(&path) else {
-                continue;
-            };
-            let node = Node::of(&metadata);
-            let is_open = self.chain.iter().any(|file| file.node == node);
-            if is_open || !metadata.is_file() || metadata.len() < known.offset {
-                continue;
-            }
-            if let Ok(file) = self.opened(&path, tools)
-                && known.goes_on_in(&file.handle)?
-            {
-                return Ok(Some(file));
-            }
-        }
-        Ok(None)
-    }
-}
-
-/// Whether one file is the beginning of the other, as a copy is that was made of it: by its first and its last bytes.
-fn is_prefix(copy: &fs::File, file: &fs::File) -> io::Result<bool> {
-    let size = copy.metadata()?.len();
-    if size == 0 || size > file.metadata()?.len() {
-        return Ok(false);
-    }
-    let mut buffer = [0; HEAD_BYTES];
-    for from in [0, size.saturating_sub(HEAD_BYTES as u64)] {
-        let length = usize::try_from(size - from).unwrap_or(HEAD_BYTES);
-        let wanted = buffer.get_mut(..length.min(HEAD_BYTES)).unwrap_or_default();
-        let got = read_full(copy, wanted, from)?;
-        if got != wanted.len() || !Hashed::of(wanted).stands_at(file, from)? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 /// Reads one file up to its limit.
@@ -666,22 +407,4 @@ fn changed(metadata: &fs::Metadata) -> i64 {
     use std::os::unix::fs::MetadataExt;
     let seconds = metadata.mtime().saturating_mul(1_000_000_000);
     seconds.saturating_add(metadata.mtime_nsec())
-}
-
-/// The files beside this one that rotation made of it; or, when a link leads to another name now, those whose names
-/// differ from it in their digits only.
-fn siblings(real: &Path, new: Option<&Path>) -> Vec<PathBuf> {
-    let (Some(folder), Some(base)) = (real.parent(), real.file_name()) else {
-        return Vec::new();
-    };
-    let base = base.as_encoded_bytes();
-    let has_moved = new.is_some_and(|new| new.file_name() != real.file_name());
-    let entries = fs::read_dir(folder).into_iter().flatten();
-    let entries = entries.take(ENTRIES_MAX).flatten();
-    let named = entries.filter(|entry| {
-        let name = entry.file_name();
-        let name = name.as_encoded_bytes();
-        is_rotated(base, name) || has_moved && (name == base || is_alike(base, name))
-    });
-    named.map(|entry| entry.path()).collect()
 }

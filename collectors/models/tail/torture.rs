@@ -245,9 +245,7 @@ fn appended(path: &Path) -> File {
 struct Kept(Vec<(u64, String)>);
 
 impl Taker<()> for Kept {
-    fn wants(&mut self, (): &mut ()) -> bool {
-        true
-    }
+    fn begin(&mut self, (): &mut ()) {}
 
     fn line(&mut self, (): &mut (), line: Line<'_>) -> ControlFlow<()> {
         assert!(!line.is_cut, "{:?}", String::from_utf8_lossy(line.text));

@@ -8,6 +8,7 @@ mod broker;
 mod documents;
 mod fieldbus;
 mod ledger;
+mod logs;
 mod modbus;
 mod models;
 mod points;
@@ -18,7 +19,7 @@ mod sources;
 pub(crate) type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus and of its program.
-pub(crate) const TARGETS: [(&str, Target); 49] = [
+pub(crate) const TARGETS: [(&str, Target); 43] = [
     ("add_checkpoint", ledger::add_checkpoint),
     ("answers", documents::answers),
     ("bacnet", fieldbus::bacnet),
@@ -45,8 +46,8 @@ pub(crate) const TARGETS: [(&str, Target); 49] = [
     ("jwk", documents::jwk),
     ("jsonl", models::jsonl),
     ("leaf", ledger::leaf),
-    ("litellm", models::litellm),
-    ("log_lines", cms_collectors::models::fuzzed::log_lines),
+    ("log_journal", logs::journal),
+    ("log_records", logs::records),
     ("machine", sources::machine),
     ("modbus_plan", modbus::plan),
     ("modbus_registers", modbus::registers),

@@ -6,7 +6,6 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::FileExt;
 
 /// Where bytes are: a file, or memory in tests and under a fuzzer.
 pub(super) trait Bytes {
@@ -84,8 +83,6 @@ pub(super) enum LayoutError {
 pub(super) struct Header {
     /// Names the file whatever its path is.
     pub(super) id: [u8; 16],
-    /// Whether nothing will be added.
-    pub(super) is_archived: bool,
     /// When its first entry was written, in microseconds.
     pub(super) begun_at: u64,
     is_compact: bool,
@@ -109,6 +106,13 @@ pub(super) struct Cursor {
     pub(super) taken: u64,
     /// The array that the next one is in, and how many stand before that array; unknown at first.
     array: Option<(u64, u64)>,
+}
+
+impl Cursor {
+    /// Behind so many entries.
+    pub(super) const fn at(taken: u64) -> Self {
+        Self { taken, array: None }
+    }
 }
 
 /// One entry.
@@ -189,13 +193,21 @@ impl Header {
         let id = buffer.get(24..40).and_then(|id| id.first_chunk());
         Ok(Self {
             id: id.copied().unwrap_or_default(),
-            is_archived: buffer.get(16) == Some(&2),
             begun_at: number(&buffer, 184),
             is_compact: flags & COMPACT != 0,
             header_bytes,
             fields: number(&buffer, 120),
             fields_bytes: number(&buffer, 128),
         })
+    }
+
+    /// How many entries the file has now.
+    pub(super) fn count(file: &impl Bytes) -> Result<u64, LayoutError> {
+        let mut buffer = [0; 8];
+        if file.read(&mut buffer, 152)? < buffer.len() {
+            return Err(LayoutError::Content("it ends too early"));
+        }
+        Ok(number(&buffer, 0))
     }
 
     /// The object that has this name and value, for example `_SYSTEMD_UNIT=ollama.service`.
@@ -388,17 +400,20 @@ impl Header {
         into: &mut Vec<u8>,
     ) -> Result<Message, LayoutError> {
         const NAME: &[u8] = b"MESSAGE=";
-        let mut head = [0; 72 + NAME.len()];
-        let object = self.object(file, place, DATA, head.get_mut(..16).unwrap_or_default())?;
+        let mut head = [0; 16];
+        let object = self.object(file, place, DATA, &mut head)?;
         let skip = self.data_head();
         let length = object.bytes.saturating_sub(skip);
         let from = place.saturating_add(skip);
         into.clear();
         match object.flags & COMPRESSED {
             0 => {
-                let name = head.get_mut(..NAME.len()).unwrap_or_default();
-                if length < NAME.len() as u64 || file.read(name, from)? < NAME.len() || name != NAME
-                {
+                let mut name = [0; NAME.len()];
+                if length < NAME.len() as u64 {
+                    return Ok(Message::None);
+                }
+                self.fill(file, &mut name, from)?;
+                if name != *NAME {
                     return Ok(Message::None);
                 }
                 let rest = usize::try_from(length).unwrap_or(usize::MAX) - NAME.len();

@@ -1,0 +1,174 @@
+//! Logs as systemd writes them and as logrotate turns them, while somebody writes.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use cms_collectors::logs::{Reading, messages_of};
+
+use crate::lab::{installed, printed};
+
+/// Lines of each writer.
+const LINES: usize = 200_000;
+
+/// Turns of a log while they are written.
+const ROTATIONS: usize = 8;
+
+const REMOTE: &str = "/lib/systemd/systemd-journal-remote";
+
+fn debian(path: &str) -> PathBuf {
+    installed("python3");
+    assert!(Path::new(path).exists(), "install leaves no {path}");
+    path.into()
+}
+
+#[test]
+fn the_journal_of_systemd_is_read() {
+    let remote = debian(REMOTE);
+    for compact in ["0", "1"] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = Command::new(&remote)
+            .arg(format!(
+                "--output={}",
+                folder.path().join("a.journal").display()
+            ))
+            .args(["--compress=yes", "-"])
+            .env("SYSTEMD_JOURNAL_COMPACT", compact)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        let mut wanted = Vec::new();
+        for number in 0..3_000_u64 {
+            let unit = if number % 3 == 0 { "other" } else { "ollama" };
+            let text = match number % 100 {
+                7 => format!("slot {number} {}", "long ".repeat(300)),
+                8 => format!("\u{1b}[1mslot\u{1b}[0m {number}"),
+                _ => format!("slot print_timing: id 0 | task {number}"),
+            };
+            write!(
+                input,
+                "__REALTIME_TIMESTAMP={}\n__MONOTONIC_TIMESTAMP={number}\n_BOOT_ID=0123456789abcdef0123456789abcdef\n\
+                 _HOSTNAME=h\n_PID={}\n_SYSTEMD_UNIT={unit}.service\nMESSAGE={text}\nPRIORITY=6\n\n",
+                1_777_709_730_000_000 + number * 1000,
+                number % 7,
+            )
+            .unwrap();
+            if unit == "ollama" {
+                wanted.push(text.replace("\u{1b}[1m", "").replace("\u{1b}[0m", ""));
+            }
+        }
+        drop(input);
+        printed(&child.wait_with_output().unwrap());
+        let bytes = fs::metadata(folder.path().join("a.journal")).unwrap().len();
+        let mut lines = Vec::new();
+        messages_of(folder.path(), "ollama.service", &mut |line| {
+            lines.push(String::from_utf8_lossy(line).into_owned());
+        })
+        .unwrap();
+        println!(
+            "compact={compact}: {} of {} lines, {bytes} bytes of journal",
+            lines.len(),
+            wanted.len()
+        );
+        assert!(lines == wanted, "compact={compact}");
+    }
+}
+
+/// How many lines are missing, and how many are there twice.
+fn turned(style: &str) -> (usize, usize) {
+    let logrotate = debian("/usr/sbin/logrotate");
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("app.log");
+    let conf = folder.path().join("conf");
+    let text = format!(
+        "{} {{\n rotate 20\n size 1\n missingok\n {style}\n}}\n",
+        log.display()
+    );
+    fs::write(&conf, text).unwrap();
+    fs::set_permissions(&conf, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    drop(appended(&log));
+    let mut reading = Reading::of_file(&log);
+    let mut times: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut take = |reading: &mut Reading| {
+        let mut each = |line: &[u8]| {
+            let number = String::from_utf8_lossy(line);
+            let number = number.rsplit(' ').next().unwrap().parse().unwrap();
+            *times.entry(number).or_default() += 1;
+        };
+        reading.take(&mut each).unwrap()
+    };
+    take(&mut reading);
+    let is_written = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            write(&log);
+            is_written.store(true, Ordering::Release);
+        });
+        scope.spawn(|| {
+            for _ in 0..ROTATIONS {
+                thread::sleep(Duration::from_millis(150));
+                let turned = Command::new(&logrotate)
+                    .args(["--force", "--state"])
+                    .args([&folder.path().join("state"), &conf])
+                    .output();
+                printed(&turned.unwrap());
+            }
+        });
+        while !is_written.load(Ordering::Acquire) {
+            take(&mut reading);
+            thread::sleep(Duration::from_millis(20));
+        }
+    });
+    let mut lines = take(&mut reading);
+    loop {
+        let now = take(&mut reading);
+        if std::mem::replace(&mut lines, now) == now {
+            break;
+        }
+    }
+    let repeated: usize = times.values().map(|count| count - 1).sum();
+    let missing = LINES - times.len();
+    println!(
+        "logrotate {style}: {LINES} lines, {ROTATIONS} turns: {missing} missing, {repeated} repeated"
+    );
+    (missing, repeated)
+}
+
+/// Writes its lines, and opens the log anew when it was put aside.
+fn write(log: &Path) {
+    let mut file = appended(log);
+    for number in 0..LINES {
+        writeln!(file, "{} slot {number}", "x".repeat(number % 80)).unwrap();
+        if number % 1000 == 0 {
+            thread::sleep(Duration::from_millis(5));
+            let now = fs::metadata(log).map(|metadata| metadata.ino());
+            if now.is_ok_and(|now| now != file.metadata().unwrap().ino()) {
+                file = appended(log);
+            }
+        }
+    }
+}
+
+fn appended(log: &Path) -> File {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).open(log).unwrap()
+}
+
+#[test]
+fn logrotate_loses_nothing_when_it_renames_and_little_when_it_copies() {
+    assert_eq!(turned("create"), (0, 0));
+    let (missing, repeated) = turned("copytruncate");
+    assert_eq!(repeated, 0);
+    // What is written between the copy and the end of its file, of each turn.
+    assert!(missing < LINES / 10, "{missing} lines are missing");
+}
