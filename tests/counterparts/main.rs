@@ -24,6 +24,8 @@ mod listen_to_mqtt;
 mod nvml;
 mod power_changes_rung;
 mod power_from_a_bmc;
+mod probe_a_broker;
+mod push_spans;
 mod read_logs;
 mod read_over_bacnet;
 mod read_over_modbus;

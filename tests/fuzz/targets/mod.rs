@@ -19,7 +19,7 @@ mod sources;
 pub(crate) type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus and of its program.
-pub(crate) const TARGETS: [(&str, Target); 43] = [
+pub(crate) const TARGETS: [(&str, Target); 51] = [
     ("add_checkpoint", ledger::add_checkpoint),
     ("answers", documents::answers),
     ("bacnet", fieldbus::bacnet),
@@ -46,7 +46,9 @@ pub(crate) const TARGETS: [(&str, Target); 43] = [
     ("jwk", documents::jwk),
     ("jsonl", models::jsonl),
     ("leaf", ledger::leaf),
+    ("litellm", models::litellm),
     ("log_journal", logs::journal),
+    ("log_lines", cms_collectors::models::fuzzed::log_lines),
     ("log_records", logs::records),
     ("machine", sources::machine),
     ("modbus_plan", modbus::plan),
