@@ -22,6 +22,9 @@ const NOW: &str = "2026-05-02T12:00:00Z";
 /// More ticks than anything waits for.
 const TICKS: usize = 12;
 
+/// At most twice as many cuts of a line; of one that is shorter all.
+const CUTS: usize = 150;
+
 /// Parts of what people wrote that must not be found are this long.
 const WINDOW: usize = 8;
 
@@ -138,12 +141,12 @@ impl Outcome {
     /// No part of what people wrote is in anything that leaves the reader.
     fn keeps_quiet_about(&self, log: &[u8], name: &str) {
         let said = format!("{:?} {} {}", self.heard, self.text(), self.checkpoint);
-        is_quiet(&said, log, name);
+        is_quiet(&said, &secrets(log), name);
     }
 }
 
-fn is_quiet(said: &str, log: &[u8], name: &str) {
-    for secret in secrets(log) {
+fn is_quiet(said: &str, secrets: &[&[u8]], name: &str) {
+    for secret in secrets {
         for window in secret.windows(WINDOW) {
             let found = memmem::find(said.as_bytes(), window);
             assert_eq!(found, None, "{name}: {}", String::from_utf8_lossy(window));
@@ -277,16 +280,19 @@ fn a_restart_of_the_agent_between_any_two_lines_changes_nothing() {
 fn a_line_that_is_split_anywhere_gives_nothing_wrong() {
     for (kind, path, log) in own() {
         let whole = read(kind, &log);
+        let secrets = secrets(&log);
         let all: Vec<Vec<u8>> = lines(&log).collect();
         for (broken, line) in all.iter().enumerate() {
-            for cut in 1..line.len() {
+            for cut in (1..line.len()).step_by(1 + line.len() / CUTS) {
                 let (heard, is_exchanged) = read_split(kind, &all, broken, cut);
                 let name = format!("{}:{}:{cut}", path.display(), broken + 1);
                 // Behind a prompt whose beginning is lost, its lines are like others; they hold no text all the same.
                 if whole.refusal.is_none() {
                     is_part_of(&heard, &whole.heard, is_exchanged, &name);
                 }
-                is_quiet(&format!("{heard:?}"), &log, &name);
+                if !secrets.is_empty() {
+                    is_quiet(&format!("{heard:?}"), &secrets, &name);
+                }
             }
         }
     }

@@ -76,12 +76,12 @@ struct State {
 #[derive(Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Loaded {
+    /// The beginning of the server was not seen, or there were several: which served a request is not said.
     #[default]
+    Unknown,
     None,
     /// The digest of its file.
     One(Word),
-    /// Which of them served a request is not said.
-    Several,
 }
 
 /// A task that waits for its answer.
@@ -146,6 +146,8 @@ impl LineReader for Reader {
                     self.answered(&said, line, out);
                 }
             }
+            // What is cut off may have named another model.
+            Some(b't') if line.is_cut => self.state.model = Loaded::Unknown,
             Some(b't') => self.structured(text),
             Some(b's' | b'p' | b' ' | b'l' | b'{' | b'V' | b'I') => {
                 if shows_prompt(text) {
@@ -250,7 +252,7 @@ impl Reader {
         *state = match (std::mem::take(state), digest) {
             (Loaded::None, Some(digest)) => Loaded::One(digest),
             (Loaded::One(known), Some(digest)) if known == digest => Loaded::One(known),
-            _ => Loaded::Several,
+            _ => Loaded::Unknown,
         };
     }
 
@@ -318,7 +320,7 @@ impl Reader {
     fn tell(&self, answer: Answer, task: Option<Worked>, out: &mut dyn Out) {
         let model = match &self.state.model {
             Loaded::One(digest) => Some(digest.clone()),
-            Loaded::None | Loaded::Several => None,
+            Loaded::None | Loaded::Unknown => None,
         };
         out.request(Request {
             id: place_id(answer.place),

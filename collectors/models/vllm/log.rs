@@ -100,7 +100,8 @@ impl LineReader for Reader {
             From::Engine | From::EngineInside => self.changed(&mut event, line, out),
             From::Core => {
                 if let Some(model) = model(event.message) {
-                    self.state.model = model;
+                    // The name under which it is served stands far behind.
+                    self.state.model = model.filter(|_| !line.is_cut);
                     self.state.pending.clear();
                 }
             }

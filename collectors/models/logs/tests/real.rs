@@ -72,9 +72,7 @@ const CASES: &[Case] = &[
     (
         "ollama-0.33-default.log",
         "ollama",
-        &[
-            "2026-03-14T09:26:56Z 00e /api/chat sha256-dde5aa3fc5ffc17176b5e8bdc82f587b24b2678c6c66101bf7da77af9f7ccdff 512+120 2512 -/-",
-        ],
+        &["2026-03-14T09:26:56Z 00e /api/chat - 512+120 2512 -/-"],
         false,
     ),
     ("ollama-0.5.7-debug-SENSITIVE.log", "ollama", &[], true),
