@@ -189,16 +189,6 @@ impl Site {
         serde_json::from_slice(&body.unwrap().unwrap()).unwrap()
     }
 
-    /// The newest body of a category that the agent has enqueued, where there is one.
-    pub(crate) fn newest_body(&self, category: &str) -> Option<Value> {
-        let enqueued = self.enqueued();
-        let newest = enqueued.iter().rev().find(|(_, found)| *found == category);
-        let (&(epoch, index), _) = newest?;
-        let kept = Snapshot::open(&self.path("agent"), &self.store_key()).unwrap();
-        let body = kept.body(epoch.unsigned_abs(), index.unsigned_abs());
-        serde_json::from_slice(&body.unwrap()?).ok()
-    }
-
     /// How many ledgers the agent has begun.
     pub(crate) fn epochs(&self) -> i64 {
         let connection = open(&self.path("agent/store.db"));
