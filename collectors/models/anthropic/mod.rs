@@ -15,6 +15,9 @@ use super::usage::{
 use crate::web::{Login, Site};
 use crate::{CollectError, Host};
 
+/// Where the provider is, unless a table says otherwise.
+pub(crate) const URL: &str = "https://api.anthropic.com";
+
 /// The usage of the organisation whose administrator's key the site has as its bearer token; the key goes where this
 /// provider wants it, into a header of its own.
 ///

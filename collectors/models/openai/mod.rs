@@ -10,6 +10,9 @@ use super::usage::{Account, Amount, BUCKETS_MAX, Page, Provider, ROWS_MAX, Row, 
 use crate::web::Site;
 use crate::{CollectError, Host};
 
+/// Where the provider is, unless a table says otherwise.
+pub(crate) const URL: &str = "https://api.openai.com";
+
 /// Kinds of usage in tokens, and the path that they come in on where it is one.
 const PLACES: [&str; 2] = [
     "/v1/organization/usage/completions",
