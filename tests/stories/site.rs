@@ -189,6 +189,21 @@ impl Site {
         serde_json::from_slice(&body.unwrap().unwrap()).unwrap()
     }
 
+    /// The newest body of a category that the agent has enqueued, where there is one.
+    pub(crate) fn newest_body(&self, category: &str) -> Option<Value> {
+        let enqueued = self.enqueued();
+        let newest = enqueued.iter().rev().find(|(_, found)| *found == category);
+        let (&(epoch, index), _) = newest?;
+        serde_json::from_str(&self.body_at(epoch, index)?).ok()
+    }
+
+    /// A body that the agent has enqueued, out of its seal.
+    pub(crate) fn body_at(&self, epoch: i64, index: i64) -> Option<String> {
+        let kept = Snapshot::open(&self.path("agent"), &self.store_key()).unwrap();
+        let body = kept.body(epoch.unsigned_abs(), index.unsigned_abs());
+        body.unwrap().map(|body| text(&body))
+    }
+
     /// How many ledgers the agent has begun.
     pub(crate) fn epochs(&self) -> i64 {
         let connection = open(&self.path("agent/store.db"));
@@ -302,6 +317,11 @@ impl Running {
             seen.push('\n');
         }
         panic!("no {text:?} in the log:\n{seen}");
+    }
+
+    /// What the log said since it was last looked at.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.log.try_iter().collect()
     }
 
     /// SIGKILL: no chance to write anything.

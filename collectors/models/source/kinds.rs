@@ -149,8 +149,8 @@ impl Kind {
     /// Where it is unless the table says otherwise.
     pub(super) fn home(self) -> Option<Address> {
         let home = match self {
-            Self::Openai => "https://api.openai.com",
-            Self::Anthropic => "https://api.anthropic.com",
+            Self::Openai => openai::URL,
+            Self::Anthropic => anthropic::URL,
             _ => return None,
         };
         home.parse().ok()

@@ -176,11 +176,6 @@ impl<R> Tail<R> {
         self.streams.iter().map(|(_, reader)| reader)
     }
 
-    /// How many logs are read.
-    pub(super) fn count(&self) -> usize {
-        self.streams.len()
-    }
-
     /// What is wrong although logs are read.
     pub(super) fn trouble(&self) -> Option<String> {
         if let Some(failed) = &self.failed {

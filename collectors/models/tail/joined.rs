@@ -76,11 +76,6 @@ impl Parts {
         self.0.iter().map(|part| (part.tag, part.begin))
     }
 
-    /// Whether one of them begins in the file.
-    pub(super) fn begin_in(&self, key: u64) -> bool {
-        self.0.iter().any(|part| part.begin.key == key)
-    }
-
     /// The beginning of this output's line cannot be read again.
     pub(super) fn lose(&mut self, tag: Tag) {
         self.of(tag);
