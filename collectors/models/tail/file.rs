@@ -356,9 +356,12 @@ impl Followed {
         let got = read_full(&self.handle, buffer, self.offset)?;
         let text = buffer.get(..got).unwrap_or_default();
         let offset = self.offset;
+        if text.is_empty() {
+            return Ok(ControlFlow::Continue(()));
+        }
         self.offset = self.offset.saturating_add(got as u64);
         self.fence.move_behind(text);
-        if text.is_empty() || self.is_skipping {
+        if self.is_skipping {
             return Ok(ControlFlow::Continue(()));
         }
         Ok(on_raw(&Raw {

@@ -84,6 +84,16 @@ impl Hashed {
         )
     }
 
+    /// The last bytes of a file of this size.
+    pub(super) fn of_end(file: &File, size: u64) -> io::Result<Self> {
+        let mut buffer = [0; FENCE_BYTES];
+        let from = size.saturating_sub(FENCE_BYTES as u64);
+        let length = usize::try_from(size - from).unwrap_or(FENCE_BYTES);
+        let wanted = buffer.get_mut(..length).unwrap_or_default();
+        let got = read_full(file, wanted, from)?;
+        Ok(Self::of(wanted.get(..got).unwrap_or_default()))
+    }
+
     /// Whether these bytes stand at the place.
     pub(super) fn stands_at(self, file: &File, from: u64) -> io::Result<bool> {
         let mut buffer = [0; if HEAD_BYTES > FENCE_BYTES {
@@ -122,15 +132,12 @@ impl Known {
         Ok(self.head.stands_at(file, 0)? && self.fence.stands_at(file, before)?)
     }
 
-    /// Whether the file is this one or a copy of it, perhaps of a time before it was read so far.
+    /// Whether the file is a copy of this one that has all of it that was read.
     pub(super) fn is_copied_by(&self, file: &File) -> io::Result<bool> {
-        if self.head.bytes == 0 || !self.head.stands_at(file, 0)? {
-            return Ok(false);
-        }
         let size = file.metadata()?.len();
         // What was emptied was perhaps longer when the copy was made.
         let fits = size == self.offset || self.is_emptied && size > self.offset;
-        Ok(size < self.offset || fits && self.goes_on_in(file)?)
+        Ok(fits && self.head.bytes > 0 && self.goes_on_in(file)?)
     }
 }
 

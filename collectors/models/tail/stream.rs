@@ -274,6 +274,9 @@ impl Stream {
                 copy.real = real;
                 self.chain.insert(place, copy);
             }
+            None if known.offset > 0 && self.pass_over_copy(&known, tools)? => {
+                tools.counts.copytruncates += 1;
+            }
             None => tools.counts.truncated += u64::from(known.offset > 0),
         }
         // It may have been copied and emptied several times.

@@ -332,6 +332,45 @@ fn each_log_of_a_pattern_has_a_reader_of_its_own() {
 }
 
 #[test]
+fn a_copy_that_is_older_than_what_was_read_is_not_read_again() {
+    for is_down in [false, true] {
+        let mut lab = Lab::plain();
+        let path = lab.folder.path().join("app.log");
+        lab.write(
+            "app.log",
+            format!("{}\nfirst\n", "banner ".repeat(300)).as_bytes(),
+        );
+        assert_eq!(lab.take().len(), 2);
+        fs::copy(&path, lab.folder.path().join("app.log.1")).unwrap();
+        lab.write("app.log", b"after the copy\n");
+        assert_eq!(lab.take(), ["after the copy"]);
+        if is_down {
+            lab.restart();
+        }
+        fs::write(&path, "after the end\n").unwrap();
+        assert_eq!(lab.take(), ["after the end"]);
+        assert!(lab.feed.details()[0].ends_with("4 lines, 0 lost, 1 copytruncate"));
+    }
+}
+
+#[test]
+fn files_that_begin_alike_are_all_read() {
+    let mut lab = Lab::plain();
+    let banner = format!("{}\n", "banner ".repeat(300));
+    lab.write("app.log", format!("{banner}one\ntwo\nthree\n").as_bytes());
+    assert_eq!(lab.take().len(), 4);
+    lab.rename("app.log", "app.log.2");
+    lab.write("app.log", format!("{banner}four\n").as_bytes());
+    lab.rename("app.log", "app.log.1");
+    lab.write("app.log", format!("{banner}five\n").as_bytes());
+    let lines = lab.take();
+    assert_eq!(
+        (lines.len(), &lines[1][..], &lines[3][..]),
+        (4, "four", "five")
+    );
+}
+
+#[test]
 fn a_writer_that_goes_on_behind_a_hole_is_read() {
     let mut lab = Lab::plain();
     let path = lab.folder.path().join("app.log");

@@ -120,6 +120,9 @@ impl Writer {
                 for (place, part) in parts.iter().enumerate() {
                     let kind = if place + 1 == parts.len() { 'F' } else { 'P' };
                     let part = std::str::from_utf8(part).unwrap();
+                    // No two records are of the same nanosecond.
+                    let nano = number * 10 + place;
+                    let time = format!("2026-05-02T08:15:{:02}.{nano:09}Z", number % 60);
                     let record = format!("{time} {tag} {kind} {part}\n");
                     self.rest.extend_from_slice(record.as_bytes());
                 }

@@ -29,7 +29,13 @@ impl Stream {
             let since = file.since.map(Timestamp::from_second);
             let since = since.and_then(Result::ok);
             let Ok(Some(mut found)) = stream.find(Path::new(&file.real), &file.known, tools) else {
-                tools.counts.gone += u64::from(since.is_none() && file.known.offset > 0);
+                let is_read = since.is_some() || file.known.offset == 0;
+                let is_copied = !is_read
+                    && stream
+                        .pass_over_copy(&file.known, tools)
+                        .unwrap_or_default();
+                tools.counts.copytruncates += u64::from(is_copied);
+                tools.counts.gone += u64::from(!is_read && !is_copied);
                 stream.keep_known(Known {
                     is_emptied: true,
                     ..file.known

@@ -98,6 +98,41 @@ impl Stream {
         Ok(None)
     }
 
+    /// Finds the copy of an emptied file that was read further than the copy goes, so that it is not read again. Its
+    /// end cannot be compared any more: the newest one with the same beginning is it.
+    pub(super) fn pass_over_copy(&mut self, known: &Known, tools: &Tools) -> io::Result<bool> {
+        let mut newest: Option<(i64, Known)> = None;
+        for path in siblings(&self.base.clone(), None) {
+            let Ok(metadata) = fs::symlink_metadata(&path) else {
+                continue;
+            };
+            let size = metadata.len();
+            let is_new = !self.reads(Node::of(&metadata)) && changed(&metadata) >= self.floor;
+            if !metadata.is_file() || !is_new || size == 0 || size >= known.offset {
+                continue;
+            }
+            let Ok(file) = self.opened(&path, tools) else {
+                continue;
+            };
+            if !known.head.stands_at(&file.handle, 0)? || self.is_known(&file)? {
+                continue;
+            }
+            let copy = Known {
+                offset: size,
+                fence: Hashed::of_end(&file.handle, size)?,
+                ..file.known()
+            };
+            let changed = changed(&metadata);
+            if newest.is_none_or(|(before, _)| before < changed) {
+                newest = Some((changed, copy));
+            }
+        }
+        if let Some((_, copy)) = newest {
+            self.keep_known(copy);
+        }
+        Ok(newest.is_some())
+    }
+
     /// What is there when the log is seen for the first time is old.
     pub(super) fn set_floor(&mut self, file: &Followed, tools: &mut Tools) -> io::Result<()> {
         let mut old = Vec::new();
@@ -114,6 +149,7 @@ impl Stream {
             if let Ok(file) = self.opened(&path, tools) {
                 let mut known = file.known();
                 known.offset = file.seen()?.size;
+                known.fence = Hashed::of_end(&file.handle, known.offset)?;
                 self.keep_known(known);
             }
         }
