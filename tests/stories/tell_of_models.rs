@@ -64,7 +64,7 @@ fn line(number: usize) -> String {
 /// The summary of the newest submission about models.
 fn summary(site: &Site) -> Value {
     let body = site.newest_body("model-efficiency").unwrap_or_default();
-    body["data"]["summary"].clone()
+    body["data"]["model_efficiency"]["summary"].clone()
 }
 
 /// The rolling total of the newest submission about models.
