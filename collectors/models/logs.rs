@@ -22,7 +22,15 @@ pub(crate) const READERS: [(&str, Open); 5] = [
 
 /// The id of a request whose server gives it none: where its line stands.
 pub(crate) fn place_id(place: u64) -> Option<Word> {
-    Word::new(format!("line-{place:016x}").as_bytes())
+    let mut text = *b"line-0000000000000000";
+    for (digit, four) in text
+        .iter_mut()
+        .rev()
+        .zip((0..16).map(|digit| place >> (4 * digit)))
+    {
+        *digit = *b"0123456789abcdef".get(usize::try_from(four & 15).ok()?)?;
+    }
+    Word::new(&text)
 }
 
 /// A time in parts of a millisecond, rounded.

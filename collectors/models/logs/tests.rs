@@ -194,6 +194,16 @@ fn own() -> Vec<(&'static str, PathBuf, Vec<u8>)> {
 }
 
 #[test]
+fn places_make_ids() {
+    let id = |place| place_id(place).unwrap().to_string();
+    assert_eq!(id(0x0123_4567_89ab_cdef), "line-0123456789abcdef");
+    assert_eq!(
+        (id(0).as_str(), id(u64::MAX).as_str()),
+        ("line-0000000000000000", "line-ffffffffffffffff")
+    );
+}
+
+#[test]
 fn every_generation_gives_exactly_these_rows() {
     let bless = std::env::var_os("CMS_BLESS").is_some_and(|value| value == "1");
     let mut wrong = String::new();
