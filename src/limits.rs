@@ -105,8 +105,9 @@ pub const REOPEN_CEILING: Duration = Duration::from_secs(10 * 60);
 /// How long a shutdown may take to send what is ready.
 pub const DRAIN_GRACE: Duration = Duration::from_secs(10);
 
-/// Threads for collectors that block. A hung source keeps one until the kernel lets it go.
-pub const BLOCKING_THREADS: usize = 16;
+/// Threads for collectors that block, and one for each feed of model servers. A hung source keeps one until the kernel
+/// lets it go. They are made when they are needed.
+pub const BLOCKING_THREADS: usize = 16 + 32;
 
 /// Threads that one source may have at a time: one that hangs, and one to try again with. A source that hangs
 /// for ever must not take the threads of the others one by one.

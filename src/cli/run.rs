@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use clap::Args;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -26,6 +27,7 @@ impl Run {
     ) -> Result<ExitStatus, CliError> {
         let config = load(config_path)?;
         logs::start(config.log, asked);
+        keep_memory_private();
         let runtime = runtime()?;
         let outcome = runtime.block_on(async {
             let control = signals().map_err(|error| CliError::failed(&error))?;
@@ -47,6 +49,14 @@ impl Run {
         // A collector that hangs in the kernel must not keep a stopped agent alive.
         runtime.shutdown_background();
         outcome.map(|()| ExitStatus::Ok)
+    }
+}
+
+/// Leaves no core dump when the agent crashes, and lets no other process of its user read its memory: keys are in it,
+/// and bytes of logs that hold prompts pass through it.
+fn keep_memory_private() {
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "a crash may leave a core dump: set LimitCORE=0 for the service");
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
@@ -322,6 +323,12 @@ impl Running {
     /// What the log said since it was last looked at.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.log.try_iter().collect()
+    }
+
+    /// SIGABRT, as a fault of its own would end it; whether the kernel has dumped its memory.
+    pub(crate) fn crash(mut self) -> bool {
+        self.signal("-ABRT");
+        self.child.wait().unwrap().core_dumped()
     }
 
     /// SIGKILL: no chance to write anything.

@@ -1,13 +1,14 @@
 //! What is asked of which model reaches the dashboard, over rotations, restarts and kills, and no prompt does.
 
 use std::fs::{self, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::site::{Running, Site, wait_until};
+use crate::site::{AGENT, Site, wait_until};
 
 /// Stands where people's text stands: nobody may find it anywhere.
 const CANARY: &str = "canary-prompt-93b1c7e2";
@@ -102,7 +103,7 @@ fn requests_are_counted_once_over_rotations_and_kills() {
             written += 1;
         }
     };
-    let mut pushed = 0;
+    let mut pushed = 0_u64;
     for round in 0..6 {
         write(100);
         // A sender repeats what was not acknowledged, as it is.
@@ -121,38 +122,13 @@ fn requests_are_counted_once_over_rotations_and_kills() {
     }
     let expected = 6 * 100 + 3 * 50 + 6 * 25 + pushed;
     wait_until("every request to be counted", || {
-        requests(&site) >= expected as u64
+        requests(&site) >= expected
     });
     // Whatever was sent again counts once.
     assert_eq!(post(port, "/v1/inferences", &line(10_000)), Some(200));
-    assert_eq!(summary(&site)["routine_to_slm_ratio"], json!(1.0));
-    assert_eq!(requests(&site), expected as u64);
+    assert_eq!(summary(&site)["routine_to_slm_ratio"], json!(1));
+    assert_eq!(requests(&site), expected);
     agent.unwrap().stop();
-}
-
-/// All readable memory of a process, piece by piece.
-fn memory_holds(agent: &Running, wanted: &[u8]) -> bool {
-    let maps = fs::read_to_string(format!("/proc/{}/maps", agent.id())).unwrap();
-    let mut memory = fs::File::open(format!("/proc/{}/mem", agent.id())).unwrap();
-    let mut piece = vec![0; 1 << 20];
-    for line in maps.lines().filter(|line| line.contains(" rw")) {
-        let range = line.split(' ').next().unwrap();
-        let (from, to) = range.split_once('-').unwrap();
-        let parse = |text| u64::from_str_radix(text, 16).unwrap();
-        let (mut from, to) = (parse(from), parse(to));
-        while from < to {
-            memory.seek(SeekFrom::Start(from)).unwrap();
-            let Ok(read @ 1..) = memory.read(&mut piece) else {
-                break;
-            };
-            if memchr::memmem::find(&piece[..read], wanted).is_some() {
-                return true;
-            }
-            // A canary that lies across two pieces is whole in the next one.
-            from += read.saturating_sub(wanted.len()).max(1) as u64;
-        }
-    }
-    false
 }
 
 /// Every file below a directory that holds these bytes.
@@ -206,8 +182,8 @@ fn payload(number: usize) -> String {
         "call_type": "acompletion",
         "status": "success",
         "model": "qwen3-8b",
-        "startTime": 1.0,
-        "endTime": 2.0,
+        "startTime": jiff::Timestamp::now().as_second() - 1,
+        "endTime": jiff::Timestamp::now().as_second(),
         "prompt_tokens": 3,
         "completion_tokens": 4,
         "request_tags": ["task:extraction", "complexity:routine", format!("{CANARY} with spaces")],
@@ -234,8 +210,8 @@ fn spans(number: usize) -> String {
             "spanId": format!("{number:016x}"),
             "name": CANARY,
             "kind": 3,
-            "startTimeUnixNano": "1000000000",
-            "endTimeUnixNano": "2000000000",
+            "startTimeUnixNano": format!("{}", jiff::Timestamp::now().as_nanosecond() - 1_000_000_000),
+            "endTimeUnixNano": format!("{}", jiff::Timestamp::now().as_nanosecond()),
             "attributes": [
                 { "key": "gen_ai.operation.name", "value": { "stringValue": "chat" } },
                 { "key": "gen_ai.response.model", "value": { "stringValue": "qwen3-8b" } },
@@ -269,7 +245,11 @@ fn no_prompt_is_anywhere_but_in_the_servers_own_logs() {
     }
     configure(&site, &tables);
     let _dashboard = site.start_dashboard();
-    let agent = site.start_agent_with(&[("RUST_LOG", "trace")]);
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -c unlimited; exec \"$0\" \"$@\"", AGENT]);
+    command.env("RUST_LOG", "trace").current_dir(servers.path());
+    let agent = site.launch_agent_by(command);
+    agent.wait_for("agent started");
     for number in 0..20 {
         for (port, path, body) in [
             (litellm, "/", payload(number)),
@@ -322,11 +302,8 @@ fn no_prompt_is_anywhere_but_in_the_servers_own_logs() {
     let lines = agent.lines();
     assert!(lines.iter().any(|line| line.contains("models/source")));
     assert!(lines.iter().all(|line| !line.contains(CANARY)));
-    // What was read is wiped: a core dump taken now would not hold it either.
-    wait_until("the memory of the agent to hold no prompt", || {
-        !memory_holds(&agent, CANARY.as_bytes())
-    });
-    agent.stop();
+    // Its memory holds what passes through it, and nobody gets that: a crash leaves no core dump.
+    assert!(!agent.crash(), "the agent left a core dump");
 }
 
 /// Every body that the agent has enqueued, out of its seal.

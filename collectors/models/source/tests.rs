@@ -107,10 +107,10 @@ fn a_request_counts_once_and_its_id_is_salted() {
 fn many_requests_take_no_more_rows_than_the_log_has() {
     let shared = shared();
     let mut rows = 0;
-    for tick in 0..50 {
-        let mut counting = Counting::new(&shared, "chat", at(tick), Unshared::default());
+    for tick in 0_u32..50 {
+        let mut counting = Counting::new(&shared, "chat", at(i64::from(tick)), Unshared::default());
         for number in 0..1_000 {
-            counting.request(request(tick as u64 * 1_000 + number, 1));
+            counting.request(request(u64::from(tick) * 1_000 + number, 1));
         }
         rows += told(counting).inferences.len();
     }
