@@ -1,5 +1,7 @@
 //! Where the figures of each payload come from: one entry for each (figure, source), not for each row.
 
+mod models;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -12,7 +14,9 @@ use crate::provenance::{Confidence, Entry, Origin, Quality};
 use crate::reading::Quantity;
 use crate::units::Fixed;
 use crate::windows::Dropped;
-use crate::{cross_check, dark, ghost, heat, models};
+use crate::{cross_check, dark, ghost, heat};
+
+pub(super) use models::model;
 
 /// Most things that one note names; the rest is counted.
 const NAMED_MAX: usize = 20;
@@ -471,53 +475,6 @@ pub(super) fn heat(
             Quality::Default,
             format!("{}{reason}", heat::EXEMPT_SEASONAL),
         ));
-    }
-    entries
-}
-
-/// Entries of a model efficiency payload.
-pub(super) fn model(observed: &models::Observed, end: Timestamp) -> Vec<Entry> {
-    let mut entries = Vec::new();
-    for (origin, at) in &observed.origins {
-        for figure in ["inference_log[]", "summary"] {
-            let mut entry = Entry::new(figure, origin);
-            entry.observed_at = Some((*at).min(end));
-            entries.push(entry);
-        }
-    }
-    let shown = count(observed.log.len());
-    if shown < observed.log_of {
-        let rate =
-            Fixed::<6>::ratio(u128::from(shown), u128::from(observed.log_of)).unwrap_or_default();
-        let note = format!("sampled: {{of: {}, rate: {rate}}}", observed.log_of);
-        let mut entry = rule("inference_log[]", "hash-sample/1", Quality::Measured, note);
-        entry.rows = Some(shown);
-        entries.push(entry);
-    }
-    if observed.summed > 0 {
-        let note = format!(
-            "{} requests of the slot were told as sums only: they count in the summary and have no row here",
-            observed.summed
-        );
-        entries.push(rule("inference_log[]", "sums/1", Quality::Measured, note));
-    }
-    let untold = count(
-        observed
-            .log
-            .iter()
-            .filter(|row| row.tokens.is_none())
-            .count(),
-    );
-    if untold > 0 {
-        let note = format!("the servers of {untold} listed requests do not count tokens");
-        let figure = "inference_log[].tokens_processed";
-        entries.push(rule(figure, "tokens/1", Quality::Unavailable, note));
-    }
-    for (figure, requests, note) in models::unknowns(&observed.rolling) {
-        if requests > 0 {
-            let note = format!("{requests} requests of the window {note}");
-            entries.push(rule(figure, "model-size/1", Quality::Unavailable, note));
-        }
     }
     entries
 }

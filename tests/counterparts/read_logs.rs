@@ -68,17 +68,11 @@ fn the_journal_of_systemd_is_read() {
         }
         drop(input);
         printed(&child.wait_with_output().unwrap());
-        let bytes = fs::metadata(folder.path().join("a.journal")).unwrap().len();
         let mut lines = Vec::new();
         messages_of(folder.path(), "ollama.service", &mut |line| {
             lines.push(String::from_utf8_lossy(line).into_owned());
         })
         .unwrap();
-        println!(
-            "compact={compact}: {} of {} lines, {bytes} bytes of journal",
-            lines.len(),
-            wanted.len()
-        );
         assert!(lines == wanted, "compact={compact}");
     }
 }
@@ -150,10 +144,6 @@ fn turned(style: &str) -> (usize, usize, usize) {
     let missing = left.iter().filter(|line| !times.contains_key(line)).count();
     let is_nowhere = |line: &usize| !left.contains(line) && !times.contains_key(line);
     let nowhere = (0..LINES).filter(is_nowhere).count();
-    println!(
-        "logrotate {style}: {LINES} lines, {ROTATIONS} turns: {missing} missing of those in a file, {nowhere} in no \
-         file, {repeated} repeated"
-    );
     (missing, nowhere, repeated)
 }
 
