@@ -37,7 +37,7 @@ use crate::store::{Enqueued, LeafDraft, Sender, Store, StoreError};
 use crate::transport::Transport;
 use crate::watchdog::{Loop, Pulse};
 
-pub use due::{Due, jitter};
+pub use due::{Due, first, jitter};
 use enrol::Enrolment;
 use rotate::Asking;
 use vigil::Vigil;
@@ -253,11 +253,9 @@ impl Submitting {
             }
             if is_new && self.is_new(category, round).await? {
                 // A new agent does not wait up to a day to be seen: its first slot ends when it can speak.
-                let first = Slot {
-                    start: cadence.slot_at(now).start,
-                    end: now,
-                };
-                let silent = self.submit_slot(category, first, round).await?;
+                let last = self.last_slot_end(category, now, round).await?;
+                let slot = first(cadence, last, started_at, now);
+                let silent = self.submit_slot(category, slot, round).await?;
                 round.awaiting_first |= silent.is_some();
             }
             self.status.next_slot(category.path(), due.next);

@@ -63,6 +63,27 @@ impl Due {
     }
 }
 
+/// What a new category submits as soon as it can speak: its newest slot, which then ends now.
+///
+/// A slot that has ended and waits for its jitter comes before it, or it would never get its leaf.
+#[must_use]
+pub fn first(
+    cadence: Cadence,
+    last: Option<Timestamp>,
+    started_at: Timestamp,
+    now: Timestamp,
+) -> Slot {
+    let newest = cadence.slot_at(now);
+    let ended = cadence.last_closed(now);
+    if ended.end > last.unwrap_or(started_at) {
+        return ended;
+    }
+    Slot {
+        start: newest.start,
+        end: now,
+    }
+}
+
 /// When in a slot's wake this agent speaks: the same moment every time, another one for each agent.
 #[must_use]
 pub fn jitter(agent_id: &str, cadence: Cadence) -> SignedDuration {
@@ -142,6 +163,20 @@ mod tests {
             end: at("2026-03-01T09:00:00Z"),
         };
         assert_eq!(due.ready, vec![slot], "it ends now, so that it is live");
+    }
+
+    #[test]
+    fn a_first_submission_does_not_skip_a_slot_that_waits_for_its_jitter() {
+        let cadence = Cadence::from_seconds(900);
+        let started_at = at("2026-01-16T15:29:50Z");
+        let now = at("2026-01-16T15:45:03Z");
+        let gap_until = Some(at("2026-01-16T15:30:00Z"));
+        let waiting = first(cadence, gap_until, started_at, now);
+        assert_eq!(waiting.end, at("2026-01-16T15:45:00Z"));
+        let alone = first(cadence, Some(waiting.end), started_at, now);
+        assert_eq!((alone.start, alone.end), (waiting.end, now));
+        let fresh = first(cadence, None, at("2026-01-16T15:45:01Z"), now);
+        assert_eq!((fresh.start, fresh.end), (waiting.end, now));
     }
 
     #[test]
