@@ -1,9 +1,9 @@
 //! What a published model says that requests to a language model use, for servers whose processors nobody measures.
 //!
-//! The model is that of EcoLogits 0.9 (Rincé and Banse, "EcoLogits: Evaluating the Environmental Impacts of Generative AI",
-//! Journal of Open Source Software 10(111), 7471, 2025; code under MPL-2.0, of which none is here), whose energy part is
-//! fitted to the ML.ENERGY leaderboard's measurements of H100. With `P` parameters in units of a thousand million and a
-//! batch of 64 requests, one output token takes, of each of `n` processors,
+//! The model is that of EcoLogits 0.9 as its documentation describes it (<https://ecologits.ai>, "Methodology, LLM
+//! inference"; its code is under MPL-2.0, and none of it is here), whose energy part is fitted to the ML.ENERGY
+//! leaderboard's measurements of H100. With `P` parameters in units of a thousand million and a batch of 64 requests, one
+//! output token takes, of each of `n` processors,
 //!
 //! - `1.1665273170451914e-6 exp(-0.011205921025579175 * 64) P + 4.052928146734005e-5` Wh,
 //! - and of the server around them 1.2 kW / 8 / 64 over the latency of a token,

@@ -14,9 +14,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cms_spec::models::sample_rank;
 use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use self::buckets::Buckets;
 use super::feed::{Feed, Out};
+use super::few::{self, Few};
 use super::request::Word;
 use crate::web::{Request, Server, Site, malformed};
 use crate::{CollectError, Host};
@@ -40,7 +43,7 @@ const TOKEN_BYTES_MAX: usize = 2_000;
 pub(crate) const ROWS_MAX: usize = 4_096;
 
 /// Most buckets of one answer; a week of hours is the most that providers give.
-pub(crate) const BUCKETS_MAX: usize = 168;
+const BUCKETS_MAX: usize = 168;
 
 /// Whose usage it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,6 +79,68 @@ pub(crate) struct Page {
     pub(crate) skipped: u64,
     /// What the next page is asked for with.
     pub(crate) next: Option<String>,
+}
+
+/// An answer as providers wrap it.
+#[derive(Deserialize)]
+struct Answer<B> {
+    data: Few<B, BUCKETS_MAX>,
+    #[serde(default)]
+    has_more: bool,
+    #[serde(default)]
+    next_page: Option<String>,
+}
+
+/// What was used in one span of time, as a provider writes it.
+pub(crate) trait Bucket: DeserializeOwned {
+    /// What one account used.
+    type Used;
+
+    /// Its beginning and its end.
+    ///
+    /// # Errors
+    /// In words, when they are no times.
+    fn times(&self) -> Result<(Timestamp, Timestamp), String>;
+
+    /// What each account used.
+    fn results(self) -> Few<Self::Used, ROWS_MAX>;
+}
+
+impl Page {
+    /// Reads an answer; `row` says whose each result is, and how much.
+    ///
+    /// # Errors
+    /// In words without anything of the answer.
+    pub(crate) fn read<B: Bucket>(
+        body: &[u8],
+        row: impl Fn(B::Used) -> (Account, Amount),
+    ) -> Result<Self, String> {
+        let answer: Answer<B> = few::read(body)?;
+        let mut page = Self {
+            skipped: answer.data.skipped,
+            next: answer.next_page.filter(|_| answer.has_more),
+            ..Self::default()
+        };
+        for bucket in answer.data.all {
+            let (begin, end) = bucket.times()?;
+            let results = bucket.results();
+            page.skipped += results.skipped;
+            for used in results.all {
+                if page.rows.len() >= ROWS_MAX {
+                    page.skipped += 1;
+                    continue;
+                }
+                let (account, amount) = row(used);
+                page.rows.push(Row {
+                    begin,
+                    end,
+                    account,
+                    amount,
+                });
+            }
+        }
+        Ok(page)
+    }
 }
 
 /// How one provider is asked.

@@ -33,6 +33,20 @@ pub(crate) trait Protocol {
     /// In words, with the next step. That a name is unknown is told before.
     fn join(written: &Self::Written, named: Option<&Self::Named>) -> Result<Self::Point, String>;
 
+    /// Refuses keys of a point that its device's table has already: each with whether it is there.
+    ///
+    /// # Errors
+    /// With the first of them that is there, and where it goes.
+    fn of_device(keys: &[(&str, bool)]) -> Result<(), String> {
+        match keys.iter().find(|(_, is_there)| *is_there) {
+            Some((key, _)) => Err(format!(
+                "`{key}` belongs to the [[thermal.{}]] table of the device",
+                Self::KEY
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// What the point is reached over. Points of one connection are read by one [`Device`]; two of
     /// them may differ in nothing that the connection is opened with.
     fn connection(point: &Self::Point) -> String;
@@ -89,7 +103,7 @@ pub(crate) struct Observation {
 }
 
 impl Observation {
-    /// A number that was asked for now.
+    /// A number that answers a question of this round.
     pub(crate) const fn polled(raw: Decimal, at: Timestamp) -> Self {
         Self {
             raw,

@@ -7,11 +7,9 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 use super::feed::Feed;
-use super::few::{self, Few};
+use super::few::Few;
 use super::request::Word;
-use super::usage::{
-    Account, Amount, BUCKETS_MAX, Page, Provider, ROWS_MAX, Row, Usage, encoded, key,
-};
+use super::usage::{Account, Amount, Bucket, Page, Provider, ROWS_MAX, Usage, encoded, key};
 use crate::web::{Login, Site};
 use crate::{CollectError, Host};
 
@@ -39,16 +37,7 @@ pub(crate) fn open(site: &Site, host: &Host) -> Result<Box<dyn Feed>, CollectErr
 struct Anthropic;
 
 #[derive(Deserialize)]
-struct Answer {
-    data: Few<Bucket, BUCKETS_MAX>,
-    #[serde(default)]
-    has_more: bool,
-    #[serde(default)]
-    next_page: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Bucket {
+struct Hour {
     starting_at: Timestamp,
     ending_at: Timestamp,
     #[serde(default)]
@@ -112,6 +101,18 @@ impl Used {
     }
 }
 
+impl Bucket for Hour {
+    type Used = Used;
+
+    fn times(&self) -> Result<(Timestamp, Timestamp), String> {
+        Ok((self.starting_at, self.ending_at))
+    }
+
+    fn results(self) -> Few<Used, ROWS_MAX> {
+        self.results
+    }
+}
+
 impl Provider for Anthropic {
     fn places(&self) -> &'static [&'static str] {
         &["/v1/organizations/usage_report/messages"]
@@ -129,37 +130,19 @@ impl Provider for Anthropic {
     }
 
     fn read(&self, _place: usize, body: &[u8]) -> Result<Page, String> {
-        let answer: Answer = few::read(body)?;
-        let mut page = Page {
-            skipped: answer.data.skipped,
-            next: answer.next_page.filter(|_| answer.has_more),
-            ..Page::default()
-        };
-        for bucket in answer.data.all {
-            page.skipped += bucket.results.skipped;
-            for used in bucket.results.all {
-                if page.rows.len() >= ROWS_MAX {
-                    page.skipped += 1;
-                    continue;
-                }
-                let amount = Amount {
-                    requests: None,
-                    input: used.input(),
-                    output: used.output_tokens,
-                };
-                page.rows.push(Row {
-                    begin: bucket.starting_at,
-                    end: bucket.ending_at,
-                    account: Account {
-                        model: used.model.and_then(|model| Word::new(model.as_bytes())),
-                        key: key(used.workspace_id.as_deref(), used.api_key_id.as_deref()),
-                        path: None,
-                    },
-                    amount,
-                });
-            }
-        }
-        Ok(page)
+        Page::read::<Hour>(body, |used| {
+            let amount = Amount {
+                requests: None,
+                input: used.input(),
+                output: used.output_tokens,
+            };
+            let account = Account {
+                model: used.model.and_then(|model| Word::new(model.as_bytes())),
+                key: key(used.workspace_id.as_deref(), used.api_key_id.as_deref()),
+                path: None,
+            };
+            (account, amount)
+        })
     }
 
     fn remark(&self) -> Option<&'static str> {

@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::feed::Feed;
-use super::few::{self, Few};
+use super::few::Few;
 use super::request::Word;
-use super::usage::{Account, Amount, BUCKETS_MAX, Page, Provider, ROWS_MAX, Row, Usage, key};
+use super::usage::{Account, Amount, Bucket, Page, Provider, ROWS_MAX, Usage, key};
 use crate::web::Site;
 use crate::{CollectError, Host};
 
@@ -33,16 +33,7 @@ pub(crate) fn open(site: &Site, host: &Host) -> Result<Box<dyn Feed>, CollectErr
 struct OpenAi;
 
 #[derive(Deserialize)]
-struct Answer {
-    data: Few<Bucket, BUCKETS_MAX>,
-    #[serde(default)]
-    has_more: bool,
-    #[serde(default)]
-    next_page: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Bucket {
+struct Hour {
     start_time: i64,
     end_time: i64,
     #[serde(default, alias = "result")]
@@ -66,6 +57,20 @@ struct Used {
     model: Option<String>,
 }
 
+impl Bucket for Hour {
+    type Used = Used;
+
+    fn times(&self) -> Result<(Timestamp, Timestamp), String> {
+        let time =
+            |second| Timestamp::from_second(second).map_err(|_| "a bucket has no time".to_owned());
+        Ok((time(self.start_time)?, time(self.end_time)?))
+    }
+
+    fn results(self) -> Few<Used, ROWS_MAX> {
+        self.results
+    }
+}
+
 impl Provider for OpenAi {
     fn places(&self) -> &'static [&'static str] {
         &PLACES
@@ -83,41 +88,20 @@ impl Provider for OpenAi {
     }
 
     fn read(&self, place: usize, body: &[u8]) -> Result<Page, String> {
-        let answer: Answer = few::read(body)?;
-        let mut page = Page {
-            skipped: answer.data.skipped,
-            next: answer.next_page.filter(|_| answer.has_more),
-            ..Page::default()
-        };
         let path = PATHS.get(place).copied().flatten();
-        for bucket in answer.data.all {
-            let time = |second| {
-                Timestamp::from_second(second).map_err(|_| "a bucket has no time".to_owned())
+        Page::read::<Hour>(body, |used| {
+            let account = Account {
+                model: used.model.and_then(|model| Word::new(model.as_bytes())),
+                key: key(used.project_id.as_deref(), used.api_key_id.as_deref()),
+                path: path.and_then(Word::new),
             };
-            let (begin, end) = (time(bucket.start_time)?, time(bucket.end_time)?);
-            page.skipped += bucket.results.skipped;
-            for used in bucket.results.all {
-                if page.rows.len() >= ROWS_MAX {
-                    page.skipped += 1;
-                    continue;
-                }
-                page.rows.push(Row {
-                    begin,
-                    end,
-                    account: Account {
-                        model: used.model.and_then(|model| Word::new(model.as_bytes())),
-                        key: key(used.project_id.as_deref(), used.api_key_id.as_deref()),
-                        path: path.and_then(Word::new),
-                    },
-                    amount: Amount {
-                        requests: used.num_model_requests,
-                        input: used.input_tokens,
-                        output: used.output_tokens,
-                    },
-                });
-            }
-        }
-        Ok(page)
+            let amount = Amount {
+                requests: used.num_model_requests,
+                input: used.input_tokens,
+                output: used.output_tokens,
+            };
+            (account, amount)
+        })
     }
 }
 

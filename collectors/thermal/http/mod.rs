@@ -173,17 +173,12 @@ impl Protocol for Http {
                 return Err("a point says where it is: `device`, or `url`".to_owned());
             }
             (Some(named), None) => {
-                let own = [
+                Self::of_device(&[
                     ("tls", written.tls.is_some()),
                     ("bearer_token", written.bearer_token.is_some()),
                     ("basic", written.basic.is_some()),
                     ("header", written.header.is_some()),
-                ];
-                if let Some((key, _)) = own.iter().find(|(_, is_there)| *is_there) {
-                    return Err(format!(
-                        "`{key}` belongs to the [[thermal.http]] table of the device"
-                    ));
-                }
+                ])?;
                 let site = Site::new(
                     named.url.clone(),
                     named.tls.clone(),

@@ -110,16 +110,11 @@ impl Protocol for Snmp {
                 return Err("a point says where it is: `device`, or `host`".to_owned());
             }
             (Some(named), None) => {
-                let own = [
+                Self::of_device(&[
                     ("community", written.community.is_some()),
                     ("v3", written.v3.is_some()),
                     ("timeout", written.timeout.is_some()),
-                ];
-                if let Some((key, _)) = own.iter().find(|(_, is_there)| *is_there) {
-                    return Err(format!(
-                        "`{key}` belongs to the [[thermal.snmp]] table of the device"
-                    ));
-                }
+                ])?;
                 Target::new(
                     named.host.clone(),
                     named.community.clone(),
