@@ -76,6 +76,7 @@ struct Remarks {
     /// Looks for which it is still said that another process answered.
     stranger: u32,
     restarts: u64,
+    beginnings: u64,
     facts: Option<String>,
     requests: u64,
     tokens: u64,
@@ -108,6 +109,16 @@ impl Counters {
             waiting: None,
             remarks: Remarks::default(),
         })
+    }
+
+    /// When the page was asked for last.
+    pub(crate) fn looked(&self) -> Option<Timestamp> {
+        self.looked
+    }
+
+    /// How often what is told began anew: the server was restarted, or another one answered.
+    pub(crate) fn beginnings(&self) -> u64 {
+        self.remarks.beginnings
     }
 
     /// The page, and how much the server's clock is ahead of ours.
@@ -220,6 +231,7 @@ impl Feed for Counters {
         let path = page.only_path().cloned();
         let Some(book) = self.book.as_mut().filter(|book| !book.is_stale(at)) else {
             self.remarks.dropped = dropped;
+            self.remarks.beginnings += 1;
             self.book = Some(Book::begin(page, at));
             return Ok(());
         };
@@ -239,6 +251,7 @@ impl Feed for Counters {
         };
         let told = book.turn(page, at, continues);
         self.remarks.restarts += u64::from(continues == Continues::Anew);
+        self.remarks.beginnings += u64::from(continues != Continues::Same);
         self.remarks.stranger = match continues {
             Continues::Stranger => STRANGERS_SAID_FOR,
             _ => self.remarks.stranger.saturating_sub(1),

@@ -41,6 +41,11 @@ pub(crate) trait Feed: Send {
     fn trouble(&self) -> Option<String> {
         None
     }
+
+    /// What a reader of the payload must know of what the last call told, for its provenance.
+    fn caveat(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Where feeds tell things.

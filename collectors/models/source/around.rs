@@ -58,6 +58,10 @@ impl Feed for WithFacts {
         };
         self.feed.trouble().or_else(facts)
     }
+
+    fn caveat(&self) -> Option<String> {
+        self.feed.caveat()
+    }
 }
 
 /// Gives requests the name of the one model that is served, where they have none.
@@ -135,5 +139,9 @@ impl Feed for WithGpus {
             Some(format!("energy is not measured: {why}"))
         };
         self.feed.trouble().or_else(gpus)
+    }
+
+    fn caveat(&self) -> Option<String> {
+        self.feed.caveat()
     }
 }

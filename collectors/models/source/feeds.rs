@@ -58,6 +58,8 @@ pub(super) struct Running {
     counts: Counts,
     details: Vec<String>,
     trouble: Option<String>,
+    /// What a reader of the payload must know of what was told last.
+    caveat: Option<String>,
     /// Whether what it told in this tick waits for the store.
     is_told: bool,
     /// Whether a call has ended.
@@ -76,6 +78,7 @@ impl Running {
             counts: Counts::default(),
             details: Vec::new(),
             trouble: None,
+            caveat: None,
             is_told: false,
             has_answered: false,
         }
@@ -160,6 +163,7 @@ impl Running {
         self.counts.add(std::mem::take(&mut counting.counts));
         self.details = feed.details();
         self.trouble = feed.trouble();
+        self.caveat = feed.caveat();
         self.checkpoint = feed.checkpoint();
         self.is_told = !counting.is_empty();
         self.unshared = if self.is_told {
@@ -214,7 +218,11 @@ impl Running {
 
     fn origin(&self) -> Origin {
         let mut origin = Origin::measured(&self.spec.label, &self.spec.method, Confidence::B);
-        origin.note = Some(self.spec.note.clone());
+        let note = &self.spec.note;
+        origin.note = Some(match &self.caveat {
+            Some(caveat) => format!("{note}; {caveat}"),
+            None => note.clone(),
+        });
         origin
     }
 }

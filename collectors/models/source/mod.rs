@@ -9,6 +9,7 @@ mod classify;
 mod counting;
 mod feeds;
 mod kinds;
+mod reconciled;
 mod seen;
 mod settings;
 mod sizes;
