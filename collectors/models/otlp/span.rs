@@ -7,6 +7,7 @@ use cms_spec::payload::v1::Complexity;
 
 use super::super::json::whole;
 use super::super::request::{Request, Route, Tags, Word};
+use super::super::vllm::id::Id;
 use super::super::words::{complexity, instant};
 
 /// A value that is no list and no map.
@@ -146,12 +147,15 @@ impl Draft {
             let (trace, span) = (self.trace?, self.span?);
             Word::new(format!("{trace}:{span}").as_bytes())
         };
+        let told = response_id.or(request_id).or(older_id).or(proxy_id);
+        // vLLM's spans name no operation; its ids do, and carry the tags of the caller's.
+        let of_id = told
+            .as_ref()
+            .map(Id)
+            .map(|id| (id.tags_if_any(), id.path()));
+        let (of_id, path_of_id) = of_id.unwrap_or_default();
         Ok(Request {
-            id: response_id
-                .or(request_id)
-                .or(older_id)
-                .or(proxy_id)
-                .or_else(of_span),
+            id: told.or_else(of_span),
             at: instant(Decimal::from_nano(i128::from(self.ended_ns))),
             model: response_model.or(request_model),
             input_tokens,
@@ -163,11 +167,16 @@ impl Draft {
                 task_type: self
                     .tags
                     .task_type
+                    .or(of_id.task_type)
                     .or_else(|| resource.tags.task_type.clone()),
-                complexity: self.tags.complexity.or(resource.tags.complexity),
+                complexity: self
+                    .tags
+                    .complexity
+                    .or(of_id.complexity)
+                    .or(resource.tags.complexity),
             },
             route: Route {
-                path: path.and_then(|path| Word::new(path.as_bytes())),
+                path: Word::new(path.map_or(path_of_id, str::as_bytes)),
                 key: resource.service.clone(),
                 adapter: None,
             },

@@ -168,7 +168,7 @@ fn met() -> Vec<(u64, Json, &'static str)> {
                 "gen_ai.request.id": "cmpl-2", "gen_ai.usage.prompt_tokens": 10, "gen_ai.usage.completion_tokens": 20,
                 "gen_ai.latency.e2e": 1.5, "gen_ai.request.max_tokens": 64, "gen_ai.prompt": {"0": CANARY},
             }),
-            "cmpl-2 - Some(10)+Some(20) Some(1500)ms summary/Some(Frontier) - shop",
+            "cmpl-2 - Some(10)+Some(20) Some(1500)ms summary/Some(Frontier) /v1/completions shop",
         ),
         (
             0,
@@ -183,6 +183,15 @@ fn met() -> Vec<(u64, Json, &'static str)> {
             json!({"gen_ai.operation.name": "acompletion", "gen_ai.response_id": "r-4", "gen_ai.request.model": CANARY.repeat(30),
                 "gen_ai.usage.input_tokens": 1.0, "gen_ai.usage.output_tokens": -1}),
             "r-4 - Some(1)+None Some(2410)ms summary/Some(Frontier) - shop",
+        ),
+        (
+            // vLLM 0.32: the id has the caller's own, with its tags.
+            0,
+            json!({
+                "gen_ai.request.id": "chatcmpl-extraction.routine.58", "gen_ai.response.model": "tiny",
+                "gen_ai.usage.prompt_tokens": 41, "gen_ai.usage.completion_tokens": 12, "gen_ai.request.n": 1,
+            }),
+            "chatcmpl-extraction.routine.58 tiny Some(41)+Some(12) Some(2410)ms extraction/Some(Routine) /v1/chat/completions shop",
         ),
         (
             0,
@@ -223,13 +232,13 @@ fn check(told: &Told) {
         .replacen("late", "-", 1)
         .replace("/v1/chat/completions", "-");
     let expected: Vec<&str> = met().iter().map(|(_, _, row)| *row).collect();
-    assert_eq!(rows, expected[..4]);
+    assert_eq!(rows, expected[..5]);
     assert_eq!(told.requests[1].model.as_ref().unwrap().as_str(), "late");
     assert_eq!(
         told.requests[0].at.unwrap().to_string(),
         "2026-03-14T09:26:55.41Z"
     );
-    for why in &expected[4..] {
+    for why in &expected[5..] {
         let count = expected.iter().filter(|other| other == &why).count() as u64;
         assert_eq!(told.left.of(why), count, "{why}");
     }
@@ -333,7 +342,7 @@ async fn exporters_are_served_over_http_and_grpc() {
         assert_eq!(found.unwrap(), code, "{:?}", answer.headers());
         assert_eq!(bytes.len(), if code == "0" { 5 } else { 0 });
     }
-    assert_eq!(desk.heard.requests.len(), 12);
+    assert_eq!(desk.heard.requests.len(), 15);
     assert!(!format!("{desk:?}").contains(CANARY));
 }
 

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use memchr::memmem;
 use serde::{Deserialize, Serialize};
 
-use crate::models::convention::tags;
+use super::id::{Id, Kind};
 use crate::models::exposure::Exposure;
 use crate::models::feed::{Line, LineReader, Out};
 use crate::models::logs::{counted, place_id};
@@ -241,7 +241,7 @@ impl Reader {
         out: &mut dyn Out,
     ) {
         out.request(Request {
-            tags: id.as_ref().map(|id| tags(Id(id).own())).unwrap_or_default(),
+            tags: id.as_ref().map(|id| Id(id).tags()).unwrap_or_default(),
             id: id.or_else(|| place_id(place)),
             at,
             model: self.state.model.clone(),
@@ -262,73 +262,6 @@ fn whole_id<'a>(scan: &mut Scan<'a>) -> Option<&'a [u8]> {
     let _ = scan.literal(b",");
     scan.blanks();
     Some(id)
-}
-
-/// Which endpoints share a beginning of ids.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Chat,
-    Completion,
-    Embedding,
-    Other,
-}
-
-impl Kind {
-    fn of_path(path: &[u8]) -> Self {
-        match path {
-            b"/v1/chat/completions" => Self::Chat,
-            b"/v1/completions" => Self::Completion,
-            b"/v1/embeddings" => Self::Embedding,
-            _ => Self::Other,
-        }
-    }
-}
-
-/// The id that vLLM makes of the caller's: `chatcmpl-` before it, and behind it which of several prompts it is.
-struct Id<'a>(&'a Word);
-
-impl<'a> Id<'a> {
-    /// Digits of the number of a prompt; the last part of a UUID has twelve characters.
-    const NUMBER_MAX: usize = 4;
-
-    fn kind(&self) -> Kind {
-        match self.0.as_str().split_once('-') {
-            Some(("chatcmpl", _)) => Kind::Chat,
-            Some(("cmpl", _)) => Kind::Completion,
-            Some(("embd", _)) => Kind::Embedding,
-            _ => Kind::Other,
-        }
-    }
-
-    fn path(&self) -> &'static [u8] {
-        match self.kind() {
-            Kind::Chat => b"/v1/chat/completions",
-            Kind::Completion => b"/v1/completions",
-            Kind::Embedding => b"/v1/embeddings",
-            Kind::Other => b"",
-        }
-    }
-
-    /// The caller's own id.
-    fn own(&self) -> &'a [u8] {
-        let text = self.0.as_str();
-        let own = text.split_once('-').map_or(text, |(_, own)| own);
-        self.split(own).map_or(own, |(own, _)| own).as_bytes()
-    }
-
-    /// Whether it is the first prompt of its request, or the only one.
-    fn is_first(&self) -> bool {
-        self.split(self.0.as_str())
-            .is_none_or(|(_, number)| number == "0")
-    }
-
-    fn split<'b>(&self, text: &'b str) -> Option<(&'b str, &'b str)> {
-        let (own, number) = text.rsplit_once('-')?;
-        let is_number = (1..=Self::NUMBER_MAX).contains(&number.len())
-            && number.bytes().all(|byte| byte.is_ascii_digit());
-        let has_number = matches!(self.kind(), Kind::Completion | Kind::Embedding);
-        (is_number && has_number).then_some((own, number))
-    }
 }
 
 /// Who wrote a line.

@@ -1,5 +1,6 @@
 //! vLLM.
 
+pub(crate) mod id;
 pub(crate) mod log;
 pub(crate) mod metrics;
 

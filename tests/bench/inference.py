@@ -1,0 +1,277 @@
+#!/usr/bin/env python3
+"""Real model servers, driven by a real client: does the agent count what the client counted?
+
+    tests/bench/inference.py AGENT vllm --program VENV/bin/vllm --model DIRECTORY
+    tests/bench/inference.py AGENT llamacpp --program PATH/llama-server --model FILE.gguf
+    tests/bench/inference.py AGENT … --requests 200 --clients 8 --keep
+
+For each way in which the server can be read (its log, its metrics, its spans), an agent of its own reads it, with a store of its
+own. A client with --clients connections sends --requests requests, half of them streamed, some that the server must refuse,
+each with an id such as `classification.routine.17`, and adds up what the answers say of their tokens. Then every agent
+has a minute to tell the same. At the end the log gets lines of requests that nobody sent, which `status` must flag.
+
+Everything is on 127.0.0.1. Needs Python alone, and the server; stops what it has started. Exits with 1 where a figure
+differs.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import random
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+TASKS = ["classification.routine", "extraction.routine", "reasoning.frontier"]
+# Time for a server to start: vLLM compiles and loads for a minute.
+START_S = 300
+# Time for an agent to have read everything: pages of metrics are read every 15 s.
+SETTLE_S = 60
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait(what, ready, within):
+    end = time.monotonic() + within
+    while time.monotonic() < end:
+        if ready():
+            return True
+        time.sleep(0.5)
+    print(f"  {what}: not within {within} s", file=sys.stderr)
+    return False
+
+
+class Server:
+    """A model server with its log in a file."""
+
+    def __init__(self, arguments, here, spans):
+        self.kind, self.port, self.log = arguments.kind, free_port(), here / "server.log"
+        self.environment = dict(os.environ)
+        port = str(self.port)
+        if self.kind == "vllm":
+            self.command = [
+                arguments.program, "serve", arguments.model, "--served-model-name", "tiny", "--host", "127.0.0.1", "--port", port,
+                "--max-model-len", "256", "--dtype", "bfloat16", "--enforce-eager", "--enable-log-requests",
+                "--otlp-traces-endpoint", f"http://127.0.0.1:{spans}",
+            ]  # fmt: skip
+            self.environment |= {
+                "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1",
+                "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1", "OTEL_EXPORTER_OTLP_TRACES_INSECURE": "true",
+                "PATH": f"{Path(arguments.program).parent}:{os.environ['PATH']}",
+            }  # fmt: skip
+        else:
+            self.command = [
+                arguments.program, "-m", arguments.model, "--host", "127.0.0.1", "--port", port, "--metrics", "-c", "2048",
+                "-np", "2", "-t", "2",
+            ]  # fmt: skip
+
+    def start(self):
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=self.environment)
+        if not wait("the server", self.is_ready, START_S):
+            raise SystemExit(self.log.read_text(errors="replace")[-2000:])
+
+    def is_ready(self):
+        if self.process.poll() is not None:
+            raise SystemExit(self.log.read_text(errors="replace")[-2000:])
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
+            connection.request("GET", "/health")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(60)
+
+
+class Agent:
+    """An agent that reads the server in one way."""
+
+    def __init__(self, program, here, way, source):
+        self.program, self.way, self.here = program, way, here / way.replace("/", "-")
+        self.here.mkdir()
+        key = self.here / "api.key"
+        key.write_text("cms_test_0123456789abcdef0123456789abcdef\n")
+        key.chmod(0o600)
+        self.configuration = self.here / "agent.toml"
+        self.configuration.write_text(
+            f'company_id = "acme-corp"\n[dashboard]\nendpoint = "https://127.0.0.1:9/api/v1"\n'
+            f'api_key = {{ file = "{key}" }}\n[store]\npath = "{self.here}/store"\n[status]\nsocket = "{self.here}/s"\n'
+            f'[compute]\nenabled = false\n[[models.source]]\nname = "it"\n{source}'
+        )
+
+    def start(self):
+        with (self.here / "agent.log").open("wb") as log:
+            command = [self.program, "--config", self.configuration, "run"]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def said(self, *words):
+        command = [self.program, "--config", self.configuration, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+    def told(self):
+        found = re.search(r"it \(\S+\): (\d+) requests, (\d+) tokens", self.said("status"))
+        return (int(found[1]), int(found[2])) if found else (0, 0)
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(60)
+
+
+class Client:
+    """Requests over several connections, and what their answers say."""
+
+    def __init__(self, server, arguments):
+        self.server, self.model = server, "tiny" if server.kind == "vllm" else "any"
+        self.requests, self.tokens, self.refused = 0, 0, 0
+        self.todo, self.lock = list(range(arguments.requests)), threading.Lock()
+        self.random = random.Random(20260301)
+        self.clients = arguments.clients
+
+    def run(self):
+        threads = [threading.Thread(target=self.work) for _ in range(self.clients)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def work(self):
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=300)
+        while True:
+            with self.lock:
+                if not self.todo:
+                    return
+                number = self.todo.pop()
+                words, most = self.random.randint(1, 20), self.random.randint(2, 12)
+            self.one(connection, number, words, most)
+
+    def one(self, connection, number, words, most):
+        is_streamed, is_chat = number % 2 == 0, number % 3 != 0
+        text = " ".join(f"word{number + at}" for at in range(words))
+        body = {"model": self.model, "max_tokens": most, "temperature": 0.5}
+        if number % 10 == 9:
+            body["max_tokens"], body["temperature"] = most, "hot"  # what every server refuses
+        if is_chat:
+            body["messages"] = [{"role": "user", "content": text}]
+        else:
+            body["prompt"] = text
+        if is_streamed:
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
+        path = "/v1/chat/completions" if is_chat else "/v1/completions"
+        headers = {"content-type": "application/json", "x-request-id": f"{TASKS[number % 3]}.{number}"}
+        connection.request("POST", path, json.dumps(body), headers)
+        answer = connection.getresponse()
+        content = answer.read().decode()
+        if answer.status != 200:
+            with self.lock:
+                self.refused += 1
+            return
+        if is_streamed:
+            events = [line[6:] for line in content.splitlines() if line.startswith("data: {")]
+            usage = next(event["usage"] for event in map(json.loads, reversed(events)) if event.get("usage"))
+        else:
+            usage = json.loads(content)["usage"]
+        with self.lock:
+            self.requests += 1
+            self.tokens += usage["prompt_tokens"] + usage["completion_tokens"]
+
+
+def forged(kind, number):
+    """Lines as the server writes them, of a request that nobody sent."""
+    if kind == "vllm":
+        return f'INFO:     127.0.0.1:{40000 + number} - "POST /v1/chat/completions HTTP/1.1" 200 OK\n'
+    task = 1_000_000 + number
+    return (
+        f"slot print_timing: id  0 | task {task} | prompt eval time =      10.00 ms /   900 tokens (    1.00 ms per token,  1000.00 tokens per second)\n"
+        f"slot print_timing: id  0 | task {task} |        eval time =      10.00 ms /   900 tokens (    1.00 ms per token,  1000.00 tokens per second)\n"
+        f"slot print_timing: id  0 | task {task} |       total time =      20.00 ms /  1800 tokens\n"
+        f"slot      release: id  0 | task {task} | stop processing: n_tokens = 1799, truncated = 0\n"
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("agent")
+    parser.add_argument("kind", choices=["vllm", "llamacpp"])
+    parser.add_argument("--program", required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--requests", type=int, default=60)
+    parser.add_argument("--clients", type=int, default=4)
+    parser.add_argument("--keep", action="store_true", help="keep logs and stores, and say where")
+    arguments = parser.parse_args()
+    folder = tempfile.TemporaryDirectory(prefix="cms-inference-", delete=not arguments.keep) if sys.version_info >= (3, 12) else None
+    here = Path(folder.name if folder else tempfile.mkdtemp(prefix="cms-inference-"))
+    spans = free_port()
+    server = Server(arguments, here, spans)
+    address = f'url = "http://127.0.0.1:{server.port}"\n'
+    kind = f'kind = "{arguments.kind}"\n'
+    ways = {
+        "log": (kind + address + f'log = "{server.log}"\n', True, arguments.kind == "llamacpp"),
+        "metrics": (kind + address, arguments.kind == "vllm", True),
+    }
+    if arguments.kind == "vllm":
+        ways["push"] = (f'kind = "otlp"\nlisten = "127.0.0.1:{spans}"\n', True, True)
+    agents = {way: Agent(arguments.agent, here, way, source) for way, (source, _, _) in ways.items()}
+    started = []
+    is_right = True
+    try:
+        if "push" in agents:
+            agents["push"].start()
+            started.append(agents["push"])
+        server.start()
+        started.append(server)
+        for way, agent in agents.items():
+            if way != "push":
+                agent.start()
+                started.append(agent)
+        for agent in agents.values():
+            wait("an agent's first look", lambda agent=agent: re.search(r"it \(", agent.said("status")), 60)
+        time.sleep(20)
+        client = Client(server, arguments)
+        begun = time.monotonic()
+        client.run()
+        took = time.monotonic() - begun
+        print(f"client: {client.requests} requests answered, {client.refused} refused, {client.tokens} tokens, in {took:.0f} s")
+        for way, (_, has_requests, has_tokens) in ways.items():
+            wanted = (client.requests if has_requests else 0, client.tokens if has_tokens else 0)
+            agent = agents[way]
+            if not wait(way, lambda agent=agent, wanted=wanted: agent.told() == wanted, SETTLE_S):
+                is_right = False
+            requests, tokens = agent.told()
+            verdict = "equal" if (requests, tokens) == wanted else f"WANTED {wanted}"
+            print(f"{way}: {requests} requests, {tokens} tokens: {verdict}")
+        for agent in agents.values():
+            for line in agent.said("status").splitlines():
+                if "it" in line.split(":")[0].split():
+                    print(f"  {agent.way} | {line.strip()}")
+        with server.log.open("a") as log:
+            for number in range(max(40, client.requests // 2)):
+                log.write(forged(arguments.kind, number))
+        is_flagged = wait("forged lines", lambda: "forged" in agents["log"].said("status"), 300)
+        is_right &= is_flagged
+        found = [line.strip() for line in agents["log"].said("status").splitlines() if "forged" in line]
+        print(f"forged lines: {found[0] if found else 'NOT FLAGGED'}")
+    finally:
+        for one in reversed(started):
+            one.stop()
+        if arguments.keep:
+            print(f"kept in {here}")
+        elif folder is None:
+            subprocess.run(["rm", "-r", str(here)], check=True)
+    sys.exit(0 if is_right else 1)
+
+
+if __name__ == "__main__":
+    main()
