@@ -20,7 +20,7 @@ use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
 
 use self::book::{Book, Continues, Told};
-use self::dialect::Dialect;
+use self::dialect::{Count, Dialect};
 use self::page::Page;
 use super::facts::{self, Facts};
 use super::feed::{Feed, Out};
@@ -155,7 +155,8 @@ impl Counters {
                 "a series is there twice: two pages seem to be joined into one; ask each server by itself",
             );
         }
-        self.remarks.is_empty = page.series.is_empty();
+        let is_energy = |series: &page::Series| series.count == Count::Energy;
+        self.remarks.is_empty = page.series.keys().all(is_energy);
         self.remarks.broken = page.broken;
         self.remarks.series = page.series.len();
         Ok((page, ahead_ms(&answer, at)))

@@ -13,10 +13,10 @@ pub(crate) type Open = fn(Zone) -> Box<dyn LineReader>;
 
 /// Every kind of server whose log is read.
 pub(crate) const READERS: [(&str, Open); 5] = [
-    ("llamacpp", llamacpp::reader),
+    ("llamacpp", |_| llamacpp::reader()),
     ("ollama", ollama::reader),
     ("sglang", sglang::reader),
-    ("tgi", tgi::reader),
+    ("tgi", |_| tgi::reader()),
     ("vllm", vllm::reader),
 ];
 

@@ -1,5 +1,7 @@
 //! What the samples of one kind of server count.
 
+use std::collections::BTreeSet;
+
 use cms_spec::payload::v1::Complexity;
 
 use crate::exposition::{Labels, Sample};
@@ -42,6 +44,16 @@ pub(crate) struct Meaning {
     pub(crate) model: Option<Word>,
     /// How the tasks were tagged.
     pub(crate) tags: Tags,
+}
+
+/// What a table wants of a page, where a page has more than that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// The models that callers ask for; a model that is made of others counts its requests, and so does each of its
+    /// parts. Without any all are counted: right where no model is made of others.
+    pub(crate) models: BTreeSet<Word>,
+    /// Whether energy is; not where somebody else measures it.
+    pub(crate) has_energy: bool,
 }
 
 /// One kind of server, as far as its page of metrics goes.

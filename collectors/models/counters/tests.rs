@@ -8,6 +8,7 @@ use super::super::fake::{Fake, site};
 use super::super::feed::Heard;
 use super::super::request::SizeFrom;
 use super::super::{llamacpp, sglang, tgi, triton, vllm};
+use super::dialect::Wanted;
 use super::*;
 
 /// 2026-03-14 09:26:53 UTC.
@@ -396,9 +397,17 @@ async fn llama_cpp_tells_tokens_alone() {
     );
 }
 
+fn wanted(models: &[&str]) -> Wanted {
+    let models = models.iter();
+    Wanted {
+        models: models.map(|m| Word::new(m.as_bytes()).unwrap()).collect(),
+        has_energy: true,
+    }
+}
+
 #[tokio::test]
 async fn triton_tells_each_model_and_the_energy_of_its_gpus() {
-    let mut rig = Rig::new(|site, host| triton::metrics::open(Vec::new(), site, host));
+    let mut rig = Rig::new(|site, host| triton::metrics::open(wanted(&[]), site, host));
     let page = |a: u64, b: u64, joules: [&str; 2]| {
         format!(
             "nv_inference_request_success{{model=\"a\",version=\"1\"}} {a}\n\
@@ -428,9 +437,7 @@ async fn triton_tells_each_model_and_the_energy_of_its_gpus() {
 
 #[tokio::test]
 async fn triton_counts_what_callers_ask_for() {
-    let mut rig = Rig::new(|site, host| {
-        triton::metrics::open(vec![Word::new(b"ensemble").unwrap()], site, host)
-    });
+    let mut rig = Rig::new(|site, host| triton::metrics::open(wanted(&["ensemble"]), site, host));
     let page = |n: u64| {
         format!(
             "nv_inference_request_success{{model=\"ensemble\",version=\"1\"}} {n}\n\
@@ -443,6 +450,42 @@ async fn triton_counts_what_callers_ask_for() {
     let sums = rig.look(&page(3)).await;
     assert_eq!(sums.len(), 1);
     assert_eq!(counts(&sums[0]), (Some(2), Some(200), Some(20)));
+
+    let mut several =
+        Rig::new(|site, host| triton::metrics::open(wanted(&["ensemble", "a"]), site, host));
+    several.look(&page(1)).await;
+    let sums = several.look(&page(3)).await;
+    assert_eq!(sums.len(), 1);
+    assert_eq!(
+        counts(&sums[0]),
+        (Some(2), None, None),
+        "nobody knows which of them the part was asked by"
+    );
+}
+
+#[tokio::test]
+async fn triton_s_own_energy_is_left_out_where_gpus_are_measured() {
+    let page = |joules: u64| {
+        format!(
+            "nv_inference_request_success{{model=\"a\",version=\"1\"}} {joules}\n\
+             nv_energy_consumption{{gpu_uuid=\"GPU-0\"}} {joules}\n"
+        )
+    };
+    let mut rig = Rig::new(|site, host| {
+        let measured_elsewhere = Wanted {
+            has_energy: false,
+            ..wanted(&[])
+        };
+        triton::metrics::open(measured_elsewhere, site, host)
+    });
+    rig.look(&page(1)).await;
+    let sums = rig.look(&page(2)).await;
+    assert_eq!((sums.len(), rig.heard.used.len()), (1, 0));
+
+    let mut wrong = Rig::new(|site, host| triton::metrics::open(wanted(&["b"]), site, host));
+    wrong.look(&page(1)).await;
+    let trouble = wrong.feed.trouble().expect("no such model");
+    assert!(trouble.contains("as Triton names them"), "{trouble}");
 }
 
 #[test]

@@ -14,7 +14,6 @@ use crate::models::paths::{inference, word};
 use crate::models::request::{Request, Route, Sum, Word};
 use crate::models::scan::Scan;
 use crate::models::timing::{Done, Timings, said, shows_prompt};
-use crate::models::zone::Zone;
 
 const ADVICE: &str = "start llama-server without -v, --verbose and with --verbosity 3 or less";
 
@@ -34,7 +33,7 @@ const UNTIMED: [&[u8]; 8] = [
 ];
 
 /// Reads the log; its own times need no zone.
-pub(crate) fn reader(_clock: Zone) -> Box<dyn LineReader> {
+pub(crate) fn reader() -> Box<dyn LineReader> {
     Box::new(Reader::default())
 }
 

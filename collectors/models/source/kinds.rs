@@ -1,321 +1,210 @@
-//! The kinds of servers, and the ways in which each can be read.
-
-use std::net::SocketAddr;
-use std::path::PathBuf;
+//! The kinds of servers: in which ways each can be read, and by what.
+//!
+//! Owns: one row for each kind. A way is there because its function is, so that no kind is ever read in a way that it
+//! does not have.
 
 use serde::Deserialize;
+use serde::de::{Deserializer, Error};
 
-use super::around::{WithFacts, WithGpus};
-use crate::models::facts::{self, Facts};
+use crate::models::counters::dialect::Wanted;
+use crate::models::facts;
 use crate::models::feed::{Feed, LineReader};
-use crate::models::gpus::Gpus;
 use crate::models::receive::Listen;
-use crate::models::request::Word;
-use crate::models::tail::feed::LogFeed;
-use crate::models::tail::place::{Begin, Place, Wrapper};
 use crate::models::zone::Zone;
 use crate::models::{
     anthropic, jsonl, litellm, llamacpp, ollama, openai, otlp, sglang, tgi, triton, vllm,
 };
-use crate::web::{Address, SecretPlace, Site};
+use crate::web::Site;
 use crate::{CollectError, Host};
 
-/// What answers requests, or tells of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Kind {
-    Vllm,
-    Sglang,
-    Tgi,
-    Llamacpp,
-    Ollama,
-    Triton,
-    Litellm,
-    Otlp,
-    Jsonl,
-    Openai,
-    Anthropic,
+/// A feed, or what of this machine is missing for it: a file of certificates, a free port.
+pub(super) type Opened = Result<Box<dyn Feed>, CollectError>;
+
+/// Opens a feed that asks a server.
+pub(super) type Ask = fn(&Site, &Host) -> Opened;
+
+/// Opens a feed that asks a server for what the table wants of it.
+pub(super) type AskWanted = fn(&Wanted, &Site, &Host) -> Opened;
+
+/// Opens a feed that is pushed to.
+pub(super) type Receive = fn(&Listen, &Host) -> Opened;
+
+/// One kind: what answers requests, or tells of them.
+#[derive(Debug)]
+pub(super) struct Row {
+    /// As tables and provenance have it.
+    pub(super) name: &'static str,
+    /// What it is asked for.
+    pub(super) asked: Option<Asked>,
+    /// How its log is read.
+    pub(super) read: Option<Read>,
+    /// How it, or its clients, push to us.
+    pub(super) pushed: Option<Receive>,
+    /// What it says of its models, where its own metrics do not ask for that.
+    pub(super) facts: Option<facts::Kind>,
+    /// What its table must say.
+    pub(super) needs: &'static str,
 }
 
-/// What the table says about how a server can be read.
-#[derive(Clone, Debug)]
-pub(super) struct Means {
-    pub(super) site: Option<Site>,
-    pub(super) log: Option<PathBuf>,
-    pub(super) journal: Option<Word>,
-    pub(super) journal_folder: Option<PathBuf>,
-    pub(super) wrapper: Wrapper,
-    pub(super) from: Begin,
-    pub(super) zone: jiff::tz::TimeZone,
-    pub(super) listen: Option<SocketAddr>,
-    pub(super) token: Option<SecretPlace>,
-    pub(super) gpus: Option<Vec<u32>>,
-}
-
-/// How a server is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+/// What a server is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asked {
     /// Its counters.
-    Metrics,
-    /// Its log.
-    Log,
-    /// What it or its clients push to us.
-    Push,
-    /// What the provider accounts.
-    Usage,
+    Metrics(Ask),
+    /// Its counters, those of some of its models.
+    MetricsOf(AskWanted),
+    /// What the provider accounts, which only an administrator of the account may ask, and where the provider is unless
+    /// the table says otherwise.
+    Usage { open: Ask, home: &'static str },
 }
 
-impl Way {
-    pub(super) const fn word(self) -> &'static str {
-        match self {
-            Self::Metrics => "metrics",
-            Self::Log => "log",
-            Self::Push => "push",
-            Self::Usage => "usage",
-        }
-    }
+/// The reader of a log, which takes each log for itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Read {
+    /// Times in the log are local and do not say their zone.
+    Local(fn(Zone) -> Box<dyn LineReader>),
+    /// Times in the log need no zone, or there are none.
+    Exact(fn() -> Box<dyn LineReader>),
 }
 
-impl Kind {
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Vllm => "vllm",
-            Self::Sglang => "sglang",
-            Self::Tgi => "tgi",
-            Self::Llamacpp => "llamacpp",
-            Self::Ollama => "ollama",
-            Self::Triton => "triton",
-            Self::Litellm => "litellm",
-            Self::Otlp => "otlp",
-            Self::Jsonl => "jsonl",
-            Self::Openai => "openai",
-            Self::Anthropic => "anthropic",
-        }
-    }
+/// A kind as a table names it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kind(pub(super) &'static Row);
 
-    /// How the table wants it read.
-    ///
-    /// # Errors
-    /// In words, with what is missing or too much.
-    pub(super) fn way(self, means: &Means) -> Result<Way, String> {
-        let (kind, has_log) = (self.name(), means.log.is_some() || means.journal.is_some());
-        if means.log.is_some() && means.journal.is_some() {
-            return Err(
-                "`log` and `journal` exclude each other: one source reads one log".to_owned(),
-            );
-        }
-        let possible = |way: &&Way| match way {
-            Way::Log => has_log,
-            Way::Metrics => means.site.is_some(),
-            Way::Push => means.listen.is_some(),
-            Way::Usage => true,
-        };
-        let ways = self.ways();
-        if has_log && !ways.contains(&Way::Log) {
-            return Err(format!(
-                "a {kind} source has no log to read: {}",
-                self.needs()
-            ));
-        }
-        if means.listen.is_some() && !ways.contains(&Way::Push) {
-            return Err(format!(
-                "nothing pushes to a {kind} source: {}",
-                self.needs()
-            ));
-        }
-        if has_log && means.listen.is_some() {
-            return Err("`log` and `listen` exclude each other: make two sources".to_owned());
-        }
-        let way = ways.iter().find(possible).copied();
-        let way = way.ok_or_else(|| self.needs().to_owned())?;
-        if let (Some(listen), None) = (means.listen, &means.token)
-            && !listen.ip().is_loopback()
-        {
-            return Err(format!(
-                "`listen = \"{listen}\"` can be reached from other machines: use 127.0.0.1, or set `token`"
-            ));
-        }
-        if means.token.is_some() && means.listen.is_none() {
-            return Err("`token` is what senders show: it goes with `listen`".to_owned());
-        }
-        Ok(way)
-    }
+const LOG_OR_METRICS: &str =
+    "say where it is read: `url` for its metrics, `log` or `journal` for its log";
+const PUSHED: &str = "say `listen`, where it pushes to: 127.0.0.1:4319";
+const ACCOUNTED: &str = "say `bearer_token`, an administrator's key";
 
-    /// Whether it is somebody else's service, which only an administrator of the account may ask.
-    pub(super) const fn is_provider(self) -> bool {
-        matches!(self, Self::Openai | Self::Anthropic)
-    }
+static ROWS: [Row; 11] = [
+    Row {
+        name: "vllm",
+        asked: Some(Asked::Metrics(vllm::metrics)),
+        read: Some(Read::Local(vllm::reader)),
+        pushed: None,
+        facts: Some(facts::Kind::Vllm),
+        needs: LOG_OR_METRICS,
+    },
+    Row {
+        name: "sglang",
+        asked: Some(Asked::Metrics(sglang::metrics)),
+        read: Some(Read::Local(sglang::reader)),
+        pushed: None,
+        facts: Some(facts::Kind::Sglang),
+        needs: LOG_OR_METRICS,
+    },
+    Row {
+        name: "tgi",
+        asked: Some(Asked::Metrics(tgi::metrics)),
+        read: Some(Read::Exact(tgi::reader)),
+        pushed: None,
+        facts: Some(facts::Kind::Tgi),
+        needs: LOG_OR_METRICS,
+    },
+    Row {
+        name: "llamacpp",
+        asked: Some(Asked::Metrics(llamacpp::metrics)),
+        read: Some(Read::Exact(llamacpp::reader)),
+        pushed: None,
+        facts: Some(facts::Kind::LlamaCpp),
+        needs: LOG_OR_METRICS,
+    },
+    Row {
+        name: "ollama",
+        asked: None,
+        read: Some(Read::Local(ollama::reader)),
+        pushed: None,
+        facts: Some(facts::Kind::Ollama),
+        needs: "it has no metrics: say `log` or `journal`, and `url` for the sizes of its models",
+    },
+    Row {
+        name: "triton",
+        asked: Some(Asked::MetricsOf(triton::metrics)),
+        read: None,
+        pushed: None,
+        facts: None,
+        needs: "say `url`, the address of its metrics: http://127.0.0.1:8002",
+    },
+    Row {
+        name: "litellm",
+        asked: None,
+        read: None,
+        pushed: Some(litellm::open),
+        facts: None,
+        needs: PUSHED,
+    },
+    Row {
+        name: "otlp",
+        asked: None,
+        read: None,
+        pushed: Some(otlp::open),
+        facts: Some(facts::Kind::Vllm),
+        needs: PUSHED,
+    },
+    Row {
+        name: "jsonl",
+        asked: None,
+        read: Some(Read::Exact(jsonl::reader)),
+        pushed: Some(jsonl::open),
+        facts: None,
+        needs: "say `listen`, where it is pushed to, or `log`, the file that it is written to",
+    },
+    Row {
+        name: "openai",
+        asked: Some(Asked::Usage {
+            open: openai::open,
+            home: openai::URL,
+        }),
+        read: None,
+        pushed: None,
+        facts: None,
+        needs: ACCOUNTED,
+    },
+    Row {
+        name: "anthropic",
+        asked: Some(Asked::Usage {
+            open: anthropic::open,
+            home: anthropic::URL,
+        }),
+        read: None,
+        pushed: None,
+        facts: None,
+        needs: ACCOUNTED,
+    },
+];
 
-    /// Where it is unless the table says otherwise.
-    pub(super) fn home(self) -> Option<Address> {
-        let home = match self {
-            Self::Openai => openai::URL,
-            Self::Anthropic => anthropic::URL,
-            _ => return None,
-        };
-        home.parse().ok()
-    }
-
-    /// What a table of this kind must say.
-    pub(super) const fn needs(self) -> &'static str {
-        match self {
-            Self::Vllm | Self::Sglang | Self::Tgi | Self::Llamacpp => {
-                "say where it is read: `url` for its metrics, `log` or `journal` for its log"
-            }
-            Self::Ollama => {
-                "it has no metrics: say `log` or `journal`, and `url` for the sizes of its models"
-            }
-            Self::Triton => "say `url`, the address of its metrics: http://127.0.0.1:8002",
-            Self::Litellm | Self::Otlp => "say `listen`, where it pushes to: 127.0.0.1:4319",
-            Self::Jsonl => {
-                "say `listen`, where it is pushed to, or `log`, the file that it is written to"
-            }
-            Self::Openai | Self::Anthropic => "say `bearer_token`, an administrator's key",
-        }
-    }
-
-    /// The ways in which this kind can be read, the one that is taken where the table leaves a choice first.
-    const fn ways(self) -> &'static [Way] {
-        match self {
-            Self::Vllm | Self::Sglang | Self::Tgi | Self::Llamacpp => &[Way::Log, Way::Metrics],
-            Self::Ollama => &[Way::Log],
-            Self::Triton => &[Way::Metrics],
-            Self::Litellm | Self::Otlp => &[Way::Push],
-            Self::Jsonl => &[Way::Push, Way::Log],
-            Self::Openai | Self::Anthropic => &[Way::Usage],
-        }
-    }
-}
-
-impl Way {
-    /// What a reader of the payload must know about figures that are read in this way.
-    pub(super) fn note(self, kind: Kind) -> String {
-        match self {
-            Self::Metrics => "sums of counters: no request has a row of its own".to_owned(),
-            Self::Log => format!("the log of {}, metadata only", kind.name()),
-            Self::Push => format!("pushed by {}, metadata only", kind.name()),
-            Self::Usage => format!(
-                "accounted by {}, in buckets of a minute or more",
-                kind.name()
-            ),
-        }
-    }
-}
-
-impl Kind {
-    /// The feed of one source.
-    ///
-    /// # Errors
-    /// When something of this machine is missing: a file of certificates, a free port.
-    pub(super) fn open(
-        self,
-        way: Way,
-        means: &Means,
-        host: &Host,
-    ) -> Result<Box<dyn Feed>, CollectError> {
-        let feed = match way {
-            Way::Metrics | Way::Usage => self.asked(means, host)?,
-            Way::Push => self.pushed(means, host)?,
-            Way::Log => self.read(means),
-        };
-        let facts = match (way, self.facts(), &means.site) {
-            // Feeds of metrics ask for their own.
-            (Way::Log | Way::Push, Some(kind), Some(site)) => Some(Facts::open(kind, site, host)?),
-            _ => None,
-        };
-        let feed = match facts {
-            Some(facts) => Box::new(WithFacts {
-                feed,
-                facts,
-                failed: None,
-            }),
-            None => feed,
-        };
-        Ok(match &means.gpus {
-            Some(chosen) => Box::new(WithGpus {
-                feed,
-                gpus: Gpus::open((!chosen.is_empty()).then(|| chosen.clone()), None, host),
-            }),
-            None => feed,
+impl<'de> Deserialize<'de> for Kind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let found = ROWS.iter().find(|row| row.name == text);
+        found.map(Self).ok_or_else(|| {
+            let known: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
+            D::Error::custom(format_args!(
+                "{text:?} is no kind of source: use one of {}",
+                known.join(", ")
+            ))
         })
     }
+}
 
-    /// A feed that asks a server.
-    fn asked(self, means: &Means, host: &Host) -> Result<Box<dyn Feed>, CollectError> {
-        let site = means.site.as_ref().ok_or_else(|| self.misread())?;
-        match self {
-            Self::Vllm => vllm::metrics(site, host),
-            Self::Sglang => sglang::metrics(site, host),
-            Self::Tgi => tgi::metrics(site, host),
-            Self::Llamacpp => llamacpp::metrics(site, host),
-            Self::Triton => triton::metrics(site, host),
-            Self::Openai => openai::open(site, host),
-            Self::Anthropic => anthropic::open(site, host),
-            Self::Ollama | Self::Litellm | Self::Otlp | Self::Jsonl => Err(self.misread()),
-        }
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::web::Address;
 
-    /// A feed that is pushed to.
-    fn pushed(self, means: &Means, host: &Host) -> Result<Box<dyn Feed>, CollectError> {
-        let listen = Listen {
-            address: means.listen.ok_or_else(|| self.misread())?,
-            token: means.token.clone(),
-        };
-        match self {
-            Self::Litellm => litellm::open(&listen, host),
-            Self::Otlp => otlp::open(&listen, host),
-            Self::Jsonl => jsonl::open(&listen, host),
-            _ => Err(self.misread()),
-        }
-    }
-
-    /// A feed that reads a log.
-    fn read(self, means: &Means) -> Box<dyn Feed> {
-        let place = match (&means.log, &means.journal) {
-            (_, Some(unit)) => match &means.journal_folder {
-                Some(folder) => Place::journal(unit.as_str()).in_folder(folder),
-                None => Place::journal(unit.as_str()),
-            },
-            (Some(path), None) => Place::file(path).wrapped(means.wrapper),
-            (None, None) => Place::file("/dev/null"),
-        };
-        let place = match means.from {
-            Begin::Start => place.begun_at_start(),
-            Begin::End => place,
-        };
-        let zone = means.zone.clone();
-        let readers = move || -> Box<dyn LineReader> {
-            let zone = Zone::new(zone.clone());
-            match self {
-                Self::Vllm => vllm::reader(zone),
-                Self::Sglang => sglang::reader(zone),
-                Self::Tgi => tgi::reader(zone),
-                Self::Llamacpp => llamacpp::reader(zone),
-                Self::Ollama => ollama::reader(zone),
-                _ => jsonl::reader(),
+    #[test]
+    fn each_kind_can_be_read_and_each_provider_has_a_home() {
+        for row in &ROWS {
+            let ways = [
+                row.asked.is_some(),
+                row.read.is_some(),
+                row.pushed.is_some(),
+            ];
+            assert!(ways.contains(&true), "{}", row.name);
+            if let Some(Asked::Usage { home, .. }) = row.asked {
+                let home: Address = home.parse().unwrap();
+                assert!(home.is_https(), "{}", row.name);
             }
-        };
-        Box::new(LogFeed::open(place, std::sync::Arc::new(readers)))
-    }
-
-    /// Which facts the server tells.
-    const fn facts(self) -> Option<facts::Kind> {
-        match self {
-            Self::Vllm => Some(facts::Kind::Vllm),
-            Self::Sglang => Some(facts::Kind::Sglang),
-            Self::Tgi => Some(facts::Kind::Tgi),
-            Self::Llamacpp => Some(facts::Kind::LlamaCpp),
-            Self::Ollama => Some(facts::Kind::Ollama),
-            Self::Otlp => Some(facts::Kind::Vllm),
-            _ => None,
-        }
-    }
-
-    /// The table was checked for this; it is said all the same, and not by a panic.
-    fn misread(self) -> CollectError {
-        CollectError::Malformed {
-            what: format!("the table of a {} source", self.name()),
-            found: self.needs().to_owned(),
         }
     }
 }

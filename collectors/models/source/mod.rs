@@ -9,8 +9,10 @@ mod classify;
 mod counting;
 mod feeds;
 mod kinds;
+mod opening;
 mod reconciled;
 mod seen;
+mod server;
 mod settings;
 mod sizes;
 

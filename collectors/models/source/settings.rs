@@ -1,7 +1,6 @@
 //! `[models]`: servers, rules and sizes, read and joined.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,12 +17,10 @@ use toml::de::ValueDeserializer;
 use super::Models;
 use super::classify::{Pattern, Rule};
 use super::counting::Small;
-use super::kinds::{Kind, Means};
-use crate::checked::{AbsolutePath, Every, Wrong};
+use super::server::Written;
+use crate::checked::{Every, Wrong};
 use crate::models::feed::Feed;
 use crate::models::request::{ModelFacts, SizeFrom, Word};
-use crate::models::tail::place::{Begin, Wrapper};
-use crate::web::{Address, Basic, SecretPlace, Site, Tls};
 use crate::{CollectError, Collector, Host, OpenError, Registration, Settings};
 
 /// Model servers and gateways as sources.
@@ -137,10 +134,10 @@ struct Table {
     #[serde(default)]
     rule: Vec<Spanned<RuleWritten>>,
     #[serde(default)]
-    source: Vec<Spanned<SourceWritten>>,
+    source: Vec<Spanned<Written>>,
 }
 
-const fn enabled() -> bool {
+pub(super) const fn enabled() -> bool {
     true
 }
 
@@ -204,31 +201,6 @@ enum ComplexityWritten {
     Frontier,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SourceWritten {
-    #[serde(default = "enabled")]
-    enabled: bool,
-    kind: Kind,
-    name: Option<Spanned<WordWritten>>,
-    url: Option<Address>,
-    #[serde(default)]
-    tls: Tls,
-    bearer_token: Option<SecretPlace>,
-    basic: Option<Basic>,
-    log: Option<AbsolutePath>,
-    #[serde(default)]
-    wrapper: Wrapper,
-    journal: Option<WordWritten>,
-    journal_folder: Option<AbsolutePath>,
-    #[serde(default)]
-    from: Begin,
-    time_zone: Option<ZoneWritten>,
-    listen: Option<SocketAddr>,
-    token: Option<SecretPlace>,
-    gpus: Option<Vec<u32>>,
-}
-
 /// A number of parameters, such as 8_000_000_000.
 #[derive(Clone, Copy, Debug)]
 struct Parameters(u64);
@@ -248,8 +220,9 @@ impl<'de> Deserialize<'de> for Parameters {
     }
 }
 
+/// A name of a few characters.
 #[derive(Debug)]
-struct WordWritten(Word);
+pub(super) struct WordWritten(pub(super) Word);
 
 impl<'de> Deserialize<'de> for WordWritten {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -277,20 +250,6 @@ impl<'de> Deserialize<'de> for PatternWritten {
     }
 }
 
-#[derive(Debug)]
-struct ZoneWritten(jiff::tz::TimeZone);
-
-impl<'de> Deserialize<'de> for ZoneWritten {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        jiff::tz::TimeZone::get(&text).map(Self).map_err(|_| {
-            D::Error::custom(format_args!(
-                "{text:?} is no time zone of this machine: use a name such as \"Europe/Zurich\" or \"UTC\""
-            ))
-        })
-    }
-}
-
 fn parse(table: ValueDeserializer<'_>) -> Result<Box<dyn Settings>, toml::de::Error> {
     let table = Table::deserialize(table)?;
     match Config::checked(table) {
@@ -312,7 +271,7 @@ impl Config {
             let written = written.into_inner();
             let is_on = written.enabled;
             let name_span = written.name.as_ref().map_or(span.clone(), Spanned::span);
-            let spec = source(written, span)?;
+            let spec = written.checked(span)?;
             if !names.insert(spec.name.clone()) {
                 let message = format!(
                     "there are two sources called {:?}: give each its own `name`",
@@ -349,49 +308,6 @@ impl Config {
             sources,
         })
     }
-}
-
-fn source(written: SourceWritten, span: std::ops::Range<usize>) -> Result<Spec, Wrong> {
-    let wrong = |message: String| Wrong::at(span.clone(), message);
-    let kind = written.kind;
-    if kind.is_provider() && written.bearer_token.is_none() {
-        return Err(wrong(kind.needs().to_owned()));
-    }
-    let site = match written.url.or_else(|| kind.home()) {
-        Some(address) => {
-            let made = Site::new(address, written.tls, written.bearer_token, written.basic);
-            Some(made.map_err(wrong)?)
-        }
-        None if written.bearer_token.is_some() || written.basic.is_some() => {
-            let message = "a login needs a `url` to log in at";
-            return Err(wrong(message.to_owned()));
-        }
-        None => None,
-    };
-    let means = Means {
-        site,
-        log: written.log.map(|path| path.as_path().to_owned()),
-        journal: written.journal.map(|unit| unit.0),
-        journal_folder: written.journal_folder.map(|path| path.as_path().to_owned()),
-        wrapper: written.wrapper,
-        from: written.from,
-        zone: written
-            .time_zone
-            .map_or_else(jiff::tz::TimeZone::system, |zone| zone.0),
-        listen: written.listen,
-        token: written.token,
-        gpus: written.gpus,
-    };
-    let way = kind.way(&means).map_err(wrong)?;
-    let name = written.name.map(|name| name.into_inner().0);
-    let name = name.map_or_else(|| kind.name().to_owned(), |name| name.as_str().to_owned());
-    Ok(Spec {
-        name,
-        label: format!("{}/{}", kind.name(), way.word()),
-        method: format!("{}-{}/1", kind.name(), way.word()),
-        note: way.note(kind),
-        open: Arc::new(move |host| kind.open(way, &means, host)),
-    })
 }
 
 fn rules(written: Vec<Spanned<RuleWritten>>, names: &BTreeSet<String>) -> Result<Vec<Rule>, Wrong> {

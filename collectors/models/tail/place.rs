@@ -1,4 +1,4 @@
-//! Where the lines of a log come from, as a table of the configuration says it.
+//! Where the lines of a log come from.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,9 +8,8 @@ use serde::Deserialize;
 /// Longest name of a unit, as systemd has it.
 const UNIT_BYTES_MAX: usize = 255;
 
-/// A log: `{ file = "/var/log/vllm.log" }` or `{ journal = "ollama.service" }`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "Written")]
+/// A log: a file, a pattern of files, or a unit's lines of the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(super) origin: Origin,
     pub(super) begin: Begin,
@@ -52,18 +51,6 @@ pub(crate) enum Wrapper {
     Docker,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    file: Option<PathBuf>,
-    journal: Option<String>,
-    journal_folder: Option<PathBuf>,
-    #[serde(default)]
-    from: Begin,
-    #[serde(default)]
-    wrapper: Wrapper,
-}
-
 impl Place {
     /// A file, or the files that a pattern leads to.
     pub(crate) fn file(path: impl Into<PathBuf>) -> Self {
@@ -88,17 +75,20 @@ impl Place {
         self
     }
 
-    /// The journal's lines of a unit.
-    pub(crate) fn journal(unit: &str) -> Self {
+    /// The journal's lines of a unit, whose type may be left out where it is a service.
+    ///
+    /// # Errors
+    /// In words, when no unit can be called so.
+    pub(crate) fn journal(unit: &str) -> Result<Self, String> {
         let folders = ["/var/log/journal", "/run/log/journal"];
-        Self {
+        Ok(Self {
             origin: Origin::Journal {
-                unit: unit.to_owned(),
+                unit: full_name(unit)?,
                 folders: folders.iter().map(PathBuf::from).collect(),
             },
             begin: Begin::default(),
             wrapper: Wrapper::None,
-        }
+        })
     }
 
     /// The same unit in a journal that lies elsewhere.
@@ -120,111 +110,44 @@ impl fmt::Display for Place {
     }
 }
 
-impl TryFrom<Written> for Place {
-    type Error = String;
-
-    fn try_from(written: Written) -> Result<Self, String> {
-        let absolute = |path: &Path| {
-            if path.is_absolute() {
-                return Ok(());
-            }
-            Err(format!(
-                "{:?} is not an absolute path: begin it with /",
-                path.display().to_string()
-            ))
-        };
-        let mut place = match (written.file, written.journal) {
-            (Some(path), None) if written.journal_folder.is_none() => {
-                absolute(&path)?;
-                Self::file(path)
-            }
-            (None, Some(unit)) => Self::journal(&full_name(&unit)?),
-            (Some(_), None) => return Err("`journal_folder` goes with `journal`".to_owned()),
-            (Some(_), Some(_)) => {
-                return Err("`file` and `journal` exclude each other".to_owned());
-            }
-            (None, None) => {
-                return Err("say where the log is: `file` or `journal`".to_owned());
-            }
-        };
-        if let Some(folder) = written.journal_folder {
-            absolute(&folder)?;
-            place = place.in_folder(&folder);
-        }
-        let is_journal = matches!(place.origin, Origin::Journal { .. });
-        if is_journal && written.wrapper != Wrapper::Auto {
-            return Err("lines of the journal have no `wrapper`".to_owned());
-        }
-        place.begin = written.from;
-        if !is_journal {
-            place.wrapper = written.wrapper;
-        }
-        Ok(place)
-    }
-}
-
 /// `ollama` is `ollama.service`, as systemctl has it.
 fn full_name(unit: &str) -> Result<String, String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":_.\\@-".contains(&byte);
-    if unit.is_empty() || unit.len() > UNIT_BYTES_MAX || !unit.bytes().all(allowed) {
+    let has_type = unit.rsplit_once('.').is_some_and(|(_, kind)| {
+        ["service", "scope", "slice", "socket", "timer", "mount"].contains(&kind)
+    });
+    let full = match has_type {
+        true => unit.to_owned(),
+        false => format!("{unit}.service"),
+    };
+    if unit.is_empty() || full.len() > UNIT_BYTES_MAX || !unit.bytes().all(allowed) {
         return Err(format!(
             "{unit:?} is no name of a unit: write it as `systemctl list-units` shows it"
         ));
     }
-    let has_type = unit.rsplit_once('.').is_some_and(|(_, kind)| {
-        ["service", "scope", "slice", "socket", "timer", "mount"].contains(&kind)
-    });
-    Ok(if has_type {
-        unit.to_owned()
-    } else {
-        format!("{unit}.service")
-    })
+    Ok(full)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Place, String> {
-        toml::from_str(text).map_err(|error: toml::de::Error| error.message().to_owned())
-    }
-
     #[test]
-    fn a_table_says_where_a_log_is() {
-        assert_eq!(
-            read("file = '/var/log/vllm.log'"),
-            Ok(Place::file("/var/log/vllm.log"))
-        );
-        assert_eq!(
-            read("file = '/a/*.log'\nfrom = 'start'\nwrapper = 'cri'"),
-            Ok(Place::file("/a/*.log")
-                .begun_at_start()
-                .wrapped(Wrapper::Cri))
-        );
-        assert_eq!(
-            read("journal = 'ollama'"),
-            Ok(Place::journal("ollama.service"))
-        );
-        let elsewhere = Place::journal("a.scope").in_folder(Path::new("/host/journal"));
-        assert_eq!(
-            read("journal = 'a.scope'\njournal_folder = '/host/journal'"),
-            Ok(elsewhere)
-        );
-    }
-
-    #[test]
-    fn what_contradicts_itself_is_refused_with_the_fix() {
-        for (text, part) in [
-            ("", "`file` or `journal`"),
-            ("file = 'a.log'", "begin it with /"),
-            ("file = '/a'\njournal = 'b'", "exclude"),
-            ("file = '/a'\njournal_folder = '/b'", "goes with"),
-            ("journal = 'a b'", "systemctl list-units"),
-            ("journal = 'a'\nwrapper = 'cri'", "no `wrapper`"),
-            ("file = '/a'\nform = 'end'", "unknown field"),
+    fn a_unit_is_called_as_systemctl_has_it() {
+        for (said, full) in [
+            ("ollama", "ollama.service"),
+            ("ollama.service", "ollama.service"),
+            ("vllm@0", "vllm@0.service"),
+            ("a.scope", "a.scope"),
+            ("qwen3.6", "qwen3.6.service"),
+            (r"dev-disk\x2dby.mount", r"dev-disk\x2dby.mount"),
         ] {
-            let error = read(text).unwrap_err();
-            assert!(error.contains(part), "{text}: {error}");
+            let place = Place::journal(said).unwrap();
+            assert_eq!(place.to_string(), format!("the journal of {full}"));
+        }
+        for said in ["", "a b", "a/b.service", "*", "a\n", &"a".repeat(249)] {
+            let refusal = Place::journal(said).unwrap_err();
+            assert!(refusal.contains("systemctl list-units"), "{refusal}");
         }
     }
 }

@@ -96,7 +96,11 @@ pub fn messages_of(
     unit: &str,
     each: &mut dyn FnMut(&[u8]),
 ) -> Result<(), CollectError> {
-    let place = Place::journal(unit).in_folder(folder);
+    let place = Place::journal(unit).map_err(|found| CollectError::Malformed {
+        what: "the name of a unit".to_owned(),
+        found,
+    })?;
+    let place = place.in_folder(folder);
     let super::place::Origin::Journal { unit, folders } = place.origin else {
         return Ok(());
     };

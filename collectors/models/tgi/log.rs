@@ -13,7 +13,7 @@ use crate::models::logs::{counted, milliseconds, place_id};
 use crate::models::paths::word;
 use crate::models::request::{Request, Route};
 use crate::models::scan::{Scan, duration_ns};
-use crate::models::zone::{Zone, civil};
+use crate::models::zone::civil;
 
 const ADVICE: &str = "start the router with LOG_LEVEL=info";
 
@@ -54,7 +54,7 @@ const TARGETS: [(&[u8], &[u8]); 3] = [
 ];
 
 /// Reads the log; its times are in UTC.
-pub(crate) fn reader(_clock: Zone) -> Box<dyn LineReader> {
+pub(crate) fn reader() -> Box<dyn LineReader> {
     Box::new(Reader::default())
 }
 

@@ -1,26 +1,23 @@
 //! Metrics of Triton: requests of each model, tokens where the backend of a model counts them, energy of its GPUs.
 
 use super::super::counters::Counters;
-use super::super::counters::dialect::{Count, Dialect, Meaning, tags, word};
-use super::super::request::Word;
+use super::super::counters::dialect::{Count, Dialect, Meaning, Wanted, tags, word};
+use super::super::request::{Tags, Word};
 use crate::exposition::Sample;
 use crate::web::Site;
 use crate::{CollectError, Host};
 
-/// The metrics of a server. Without models all are counted: right where no model of it is made of others.
+/// What is wanted of a server's metrics.
 ///
 /// # Errors
 /// When a certificate file cannot be used.
-pub(crate) fn open(models: Vec<Word>, site: &Site, host: &Host) -> Result<Counters, CollectError> {
-    Counters::open(Box::new(Triton { models }), None, site, host)
+pub(crate) fn open(wanted: Wanted, site: &Site, host: &Host) -> Result<Counters, CollectError> {
+    Counters::open(Box::new(Triton(wanted)), None, site, host)
 }
 
 /// Triton.
 #[derive(Debug)]
-pub(crate) struct Triton {
-    /// The models that callers ask for; one that is made of others counts its requests, and so does each of its parts.
-    pub(crate) models: Vec<Word>,
-}
+pub(crate) struct Triton(Wanted);
 
 impl Dialect for Triton {
     fn meaning(&self, sample: &Sample<'_>) -> Option<Meaning> {
@@ -31,19 +28,27 @@ impl Dialect for Triton {
             "nv_energy_consumption" => Count::Energy,
             _ => return None,
         };
-        let model = match (&*self.models, count) {
+        if count == Count::Energy {
+            return self.0.has_energy.then(|| Meaning {
+                count,
+                rank: 0,
+                model: None,
+                tags: Tags::default(),
+            });
+        }
+        let model = match count {
             // Its tokens are counted by the part of it that makes them.
-            ([only], Count::Input | Count::Output) => Some(only.clone()),
-            _ => word(sample.labels, "model"),
+            Count::Input | Count::Output => self.only_model().cloned(),
+            _ => None,
         };
-        let is_asked_for = |model: &Word| self.models.is_empty() || self.models.contains(model);
-        if count != Count::Energy && !model.as_ref().is_some_and(is_asked_for) {
+        let model = model.or_else(|| word(sample.labels, "model"))?;
+        if !self.0.models.is_empty() && !self.0.models.contains(&model) {
             return None;
         }
         Some(Meaning {
             count,
             rank: 0,
-            model,
+            model: Some(model),
             tags: tags(sample.labels),
         })
     }
@@ -59,8 +64,16 @@ impl Dialect for Triton {
     }
 
     fn remark(&self) -> Option<&'static str> {
-        self.models.is_empty().then_some(
+        self.0.models.is_empty().then_some(
             "every model is counted; where one is made of others, name those that callers ask for in `models`",
         )
+    }
+}
+
+impl Triton {
+    /// The model that everything on the page is for, if there is one.
+    fn only_model(&self) -> Option<&Word> {
+        let mut models = self.0.models.iter();
+        models.next().filter(|_| models.next().is_none())
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod metrics;
 
+use super::counters::dialect::Wanted;
 use super::feed::Feed;
 use crate::web::Site;
 use crate::{CollectError, Host};
@@ -10,6 +11,10 @@ use crate::{CollectError, Host};
 ///
 /// # Errors
 /// When a certificate file cannot be used.
-pub(crate) fn metrics(site: &Site, host: &Host) -> Result<Box<dyn Feed>, CollectError> {
-    Ok(Box::new(metrics::open(Vec::new(), site, host)?))
+pub(crate) fn metrics(
+    wanted: &Wanted,
+    site: &Site,
+    host: &Host,
+) -> Result<Box<dyn Feed>, CollectError> {
+    Ok(Box::new(metrics::open(wanted.clone(), site, host)?))
 }
