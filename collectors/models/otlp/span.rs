@@ -5,6 +5,7 @@ use std::str;
 use cms_spec::decimal::Decimal;
 use cms_spec::payload::v1::Complexity;
 
+use super::super::convention::tags_behind_prefix;
 use super::super::json::whole;
 use super::super::request::{Request, Route, Tags, Word};
 use super::super::vllm::id::Id;
@@ -147,13 +148,16 @@ impl Draft {
             let (trace, span) = (self.trace?, self.span?);
             Word::new(format!("{trace}:{span}").as_bytes())
         };
+        let by_id = [&request_id, &response_id, &older_id, &proxy_id]
+            .into_iter()
+            .flatten()
+            .map(|id| tags_behind_prefix(id.as_str().as_bytes()))
+            .find(|tags| tags.complexity.is_some())
+            .unwrap_or_default();
+        let tags = [self.tags, by_id, resource.tags.clone()];
         let told = response_id.or(request_id).or(older_id).or(proxy_id);
-        // vLLM's spans name no operation; its ids do, and carry the tags of the caller's.
-        let of_id = told
-            .as_ref()
-            .map(Id)
-            .map(|id| (id.tags_if_any(), id.path()));
-        let (of_id, path_of_id) = of_id.unwrap_or_default();
+        // vLLM's spans name no operation; its ids do.
+        let path_of_id = told.as_ref().map(|id| Id(id).path()).unwrap_or_default();
         Ok(Request {
             id: told.or_else(of_span),
             at: instant(Decimal::from_nano(i128::from(self.ended_ns))),
@@ -164,16 +168,8 @@ impl Draft {
             energy: None,
             duration_ms: self.took.or(spanned).and_then(Decimal::to_milli),
             tags: Tags {
-                task_type: self
-                    .tags
-                    .task_type
-                    .or(of_id.task_type)
-                    .or_else(|| resource.tags.task_type.clone()),
-                complexity: self
-                    .tags
-                    .complexity
-                    .or(of_id.complexity)
-                    .or(resource.tags.complexity),
+                complexity: tags.iter().find_map(|tags| tags.complexity),
+                task_type: tags.into_iter().find_map(|tags| tags.task_type),
             },
             route: Route {
                 path: Word::new(path.map_or(path_of_id, str::as_bytes)),

@@ -401,3 +401,21 @@ fn complexity_is_one_of_two_words() {
     let told = told(Form::Protobuf, &message(&json!({}), &[span(1, 0, &map)])).unwrap();
     assert_eq!(told.requests[0].tags.complexity, Some(Complexity::Routine));
 }
+
+#[test]
+fn the_caller_s_id_carries_tags_unless_the_span_has_some() {
+    let tags_of = |map: Json| {
+        let resource = json!({"cms.task_type": "service"});
+        let told = told(Form::Protobuf, &message(&resource, &[span(1, 0, &map)])).unwrap();
+        let tags = told.requests[0].tags.clone();
+        (tags.task_type.map(|task| task.to_string()), tags.complexity)
+    };
+    let vllm = json!({"gen_ai.request.id": "chatcmpl-code.frontier.1", "gen_ai.usage.completion_tokens": 3});
+    let code = Some("code".to_owned());
+    assert_eq!(tags_of(vllm), (code.clone(), Some(Complexity::Frontier)));
+    let both = json!({"gen_ai.request.id": "code.frontier.1", "cms.complexity": "routine", "gen_ai.usage.completion_tokens": 3});
+    assert_eq!(tags_of(both), (code, Some(Complexity::Routine)));
+    let neither =
+        json!({"gen_ai.request.id": "chatcmpl-9f3b", "gen_ai.usage.completion_tokens": 3});
+    assert_eq!(tags_of(neither), (Some("service".to_owned()), None));
+}

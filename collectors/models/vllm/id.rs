@@ -62,14 +62,6 @@ impl<'a> Id<'a> {
         tags(self.own())
     }
 
-    /// The tags in an id that may also be one that vLLM did not make.
-    pub(crate) fn tags_if_any(&self) -> Tags {
-        match self.kind() {
-            Kind::Other => tags(self.0.as_str().as_bytes()),
-            _ => self.tags(),
-        }
-    }
-
     /// Whether it is the first prompt of its request, or the only one.
     pub(super) fn is_first(&self) -> bool {
         self.split(self.0.as_str())
@@ -91,9 +83,9 @@ mod tests {
 
     #[test]
     fn the_tags_are_those_of_the_callers_own_id() {
-        let of = |text: &str, read: fn(&Id<'_>) -> Tags| {
+        let of = |text: &str| {
             let id = Word::new(text.as_bytes()).unwrap();
-            let task = read(&Id(&id)).task_type;
+            let task = Id(&id).tags().task_type;
             task.map(|task| task.as_str().to_owned())
         };
         for id in [
@@ -102,24 +94,10 @@ mod tests {
             "embd-code-review.routine.7f9c24e8-12",
             "score-code-review.routine.7f9c24e8",
         ] {
-            assert_eq!(
-                of(id, |id| id.tags()).as_deref(),
-                Some("code-review"),
-                "{id}"
-            );
-        }
-        for id in [
-            "chatcmpl-code-review.routine.7f9c24e8",
-            "code-review.routine.7f9c24e8-3b12",
-        ] {
-            assert_eq!(
-                of(id, |id| id.tags_if_any()).as_deref(),
-                Some("code-review")
-            );
+            assert_eq!(of(id).as_deref(), Some("code-review"), "{id}");
         }
         for id in ["chatcmpl-8f0d3c52a1b94f6e", "resp_68.x", "chatcmpl-", "-"] {
-            assert_eq!(of(id, |id| id.tags_if_any()), None, "{id}");
-            assert_eq!(of(id, |id| id.tags()), None, "{id}");
+            assert_eq!(of(id), None, "{id}");
         }
     }
 }

@@ -234,3 +234,30 @@ fn what_is_missing_is_said_of_the_table() {
         assert!(place.starts_with("[[source]]"), "{place}");
     }
 }
+
+#[test]
+fn every_table_in_a_document_of_models_is_taken() {
+    let models = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let mut tables = 0;
+    for folder in std::fs::read_dir(models).unwrap() {
+        let path = folder.unwrap().path().join("README.md");
+        let Ok(text) = std::fs::read_to_string(&path) else {
+            continue;
+        };
+        for example in text.split("```toml\n").skip(1) {
+            let example = example.split("```").next().unwrap();
+            let document = DeTable::parse(example).unwrap();
+            let root = document.into_inner();
+            let models = root.get("models").unwrap().clone();
+            let taken = (REGISTRATION.parse)(ValueDeserializer::from(models));
+            assert!(
+                taken.is_ok(),
+                "{}: {example}{:?}",
+                path.display(),
+                taken.err()
+            );
+            tables += 1;
+        }
+    }
+    assert!(tables > 20, "{tables} tables were found");
+}
