@@ -1,6 +1,5 @@
 //! A log and the reader of its lines, as one feed.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -157,10 +156,9 @@ impl Taker<Reader> for Telling<'_> {
         reader.tick(self.at, self.out);
     }
 
-    fn line(&mut self, reader: &mut Reader, line: Line<'_>) -> ControlFlow<()> {
+    fn line(&mut self, reader: &mut Reader, line: Line<'_>) {
         // A log that shows prompts is read on, so that its reader sees when that ends; it tells nothing meanwhile.
         reader.line(line, self.out);
-        ControlFlow::Continue(())
     }
 }
 

@@ -71,8 +71,6 @@ pub(super) enum Stop {
     Budget,
     /// What was read last does not stand there any more.
     Replaced,
-    /// Whoever took the lines wants no more.
-    Asked,
 }
 
 /// Size and time of a file.
@@ -235,7 +233,7 @@ impl Followed {
         &mut self,
         room: &mut Room,
         budget: &mut u64,
-        mut on_raw: impl FnMut(&Raw<'_>) -> ControlFlow<()>,
+        mut on_raw: impl FnMut(&Raw<'_>),
     ) -> io::Result<Stop> {
         let Room { buffer, finder } = room;
         while self.offset < self.limit {
@@ -256,16 +254,13 @@ impl Followed {
                 continue;
             }
             *budget = budget.saturating_sub(data.len() as u64);
-            let (used, is_asked) = self.cut(data, got == BUFFER_BYTES, finder, &mut on_raw);
+            let used = self.cut(data, got == BUFFER_BYTES, finder, &mut on_raw);
             if used == 0 {
                 return Ok(Stop::End);
             }
             self.offset = self.offset.saturating_add(used as u64);
             self.fence
                 .move_behind(piece.get(..fence + used).unwrap_or_default());
-            if is_asked {
-                return Ok(Stop::Asked);
-            }
             if *budget == 0 {
                 return Ok(Stop::Budget);
             }
@@ -273,14 +268,14 @@ impl Followed {
         Ok(Stop::End)
     }
 
-    /// Hands out the records of a piece; how much of it is done, and whether no more are wanted.
+    /// Hands out the records of a piece; how much of it is done.
     fn cut(
         &mut self,
         data: &[u8],
         is_full: bool,
         finder: &Finder,
-        on_raw: &mut impl FnMut(&Raw<'_>) -> ControlFlow<()>,
-    ) -> (usize, bool) {
+        on_raw: &mut impl FnMut(&Raw<'_>),
+    ) -> usize {
         // What a writer leaves that goes on at its old place in an emptied file.
         let mut start = data
             .iter()
@@ -292,7 +287,7 @@ impl Followed {
                     start = end + 1;
                     self.is_skipping = false;
                 }
-                None => return (data.len(), false),
+                None => return data.len(),
             }
         }
         let begin = start;
@@ -309,9 +304,7 @@ impl Followed {
                 is_coloured: finder.has(data, &mut next, start, start + text.len()),
             };
             start = end + 1;
-            if on_raw(&raw).is_break() {
-                return (start, true);
-            }
+            on_raw(&raw);
         }
         let rest = data.get(start..).unwrap_or_default();
         if start == 0 && is_full {
@@ -324,9 +317,10 @@ impl Followed {
                 is_coloured: finder.has(text, &mut Next::default(), 0, text.len()),
             };
             self.is_skipping = true;
-            return (data.len(), on_raw(&raw).is_break());
+            on_raw(&raw);
+            return data.len();
         }
-        (start, false)
+        start
     }
 
     /// Passes over a hole, which a writer leaves that goes on at its old place in an emptied file.
@@ -350,27 +344,28 @@ impl Followed {
     pub(super) fn flush(
         &mut self,
         room: &mut Room,
-        mut on_raw: impl FnMut(&Raw<'_>) -> ControlFlow<()>,
-    ) -> io::Result<ControlFlow<()>> {
+        mut on_raw: impl FnMut(&Raw<'_>),
+    ) -> io::Result<()> {
         let buffer = room.buffer.get_mut(..PIECE_BYTES).unwrap_or_default();
         let got = read_full(&self.handle, buffer, self.offset)?;
         let text = buffer.get(..got).unwrap_or_default();
         let offset = self.offset;
         if text.is_empty() {
-            return Ok(ControlFlow::Continue(()));
+            return Ok(());
         }
         self.offset = self.offset.saturating_add(got as u64);
         self.fence.move_behind(text);
         if self.is_skipping {
-            return Ok(ControlFlow::Continue(()));
+            return Ok(());
         }
-        Ok(on_raw(&Raw {
+        on_raw(&Raw {
             text: text.strip_suffix(b"\r").unwrap_or(text),
             offset,
             is_cut: true,
             is_unfinished: true,
             is_coloured: super::colours::has(text),
-        }))
+        });
+        Ok(())
     }
 
     /// Hands out the records from one place up to another again, without moving its own place.

@@ -1,7 +1,6 @@
 //! The logs that a path or a pattern leads to, read in turns.
 
 use std::io;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -26,8 +25,8 @@ pub(super) trait Taker<R> {
     /// The lines of a call begin; also when there are none.
     fn begin(&mut self, reader: &mut R);
 
-    /// The next line; breaks off when the log must not be read on.
-    fn line(&mut self, reader: &mut R, line: Line<'_>) -> ControlFlow<()>;
+    /// The next line.
+    fn line(&mut self, reader: &mut R, line: Line<'_>);
 }
 
 /// Reads all logs of a place.

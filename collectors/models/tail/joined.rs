@@ -140,8 +140,8 @@ impl Unwrapping {
         key: u64,
         parts: &mut Parts,
         counts: &mut Counts,
-        each: &mut dyn FnMut(Line<'_>) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
+        each: &mut dyn FnMut(Line<'_>),
+    ) {
         let Self { text, clean, clock } = self;
         let begin = At {
             key,
@@ -163,19 +163,19 @@ impl Unwrapping {
         };
         let Some(record) = record else {
             counts.odd += u64::from(!raw.text.is_empty());
-            return ControlFlow::Continue(());
+            return;
         };
         if record.is_part {
             parts.add(&record, begin);
-            return ControlFlow::Continue(());
+            return;
         }
         if let Some(part) = parts.of(record.tag) {
             parts.0.push(part);
             parts.add(&record, begin);
-            let whole = parts.of(record.tag);
-            return whole.map_or(ControlFlow::Continue(()), |part| {
-                hand_out_part(&part, raw.is_cut, clean, counts, each)
-            });
+            if let Some(whole) = parts.of(record.tag) {
+                hand_out_part(&whole, raw.is_cut, clean, counts, each);
+            }
+            return;
         }
         let line = Line {
             text: record.text,
@@ -184,7 +184,7 @@ impl Unwrapping {
             place: begin.place(),
         };
         let is_coloured = raw.is_coloured || form == Form::Docker && colours::has(record.text);
-        hand_out(line, is_coloured, clean, counts, each)
+        hand_out(line, is_coloured, clean, counts, each);
     }
 
     /// Takes a record again of which only the unfinished line of one output is wanted.
@@ -218,13 +218,12 @@ impl Unwrapping {
         key: u64,
         parts: &mut Parts,
         counts: &mut Counts,
-        each: &mut dyn FnMut(Line<'_>) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
+        each: &mut dyn FnMut(Line<'_>),
+    ) {
         while let Some(part) = parts.first_in(key) {
             counts.unfinished += 1;
-            hand_out_part(&part, true, &mut self.clean, counts, each)?;
+            hand_out_part(&part, true, &mut self.clean, counts, each);
         }
-        ControlFlow::Continue(())
     }
 }
 
@@ -233,11 +232,11 @@ fn hand_out_part(
     is_cut: bool,
     clean: &mut Vec<u8>,
     counts: &mut Counts,
-    each: &mut dyn FnMut(Line<'_>) -> ControlFlow<()>,
-) -> ControlFlow<()> {
+    each: &mut dyn FnMut(Line<'_>),
+) {
     if part.is_headless {
         counts.lost += 1;
-        return ControlFlow::Continue(());
+        return;
     }
     let line = Line {
         text: &part.text,
@@ -246,7 +245,7 @@ fn hand_out_part(
         place: part.begin.place(),
     };
     counts.too_long += u64::from(part.is_cut);
-    hand_out(line, colours::has(&part.text), clean, counts, each)
+    hand_out(line, colours::has(&part.text), clean, counts, each);
 }
 
 fn hand_out(
@@ -254,8 +253,8 @@ fn hand_out(
     is_coloured: bool,
     clean: &mut Vec<u8>,
     counts: &mut Counts,
-    each: &mut dyn FnMut(Line<'_>) -> ControlFlow<()>,
-) -> ControlFlow<()> {
+    each: &mut dyn FnMut(Line<'_>),
+) {
     if let Some(kept) = line.text.get(..LINE_BYTES_MAX)
         && kept.len() < line.text.len()
     {
@@ -271,5 +270,5 @@ fn hand_out(
     each(Line {
         text: clean,
         ..line
-    })
+    });
 }

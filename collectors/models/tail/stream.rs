@@ -11,7 +11,6 @@ mod search;
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
@@ -50,7 +49,7 @@ pub(super) struct Tools {
 }
 
 /// Takes the lines of one stream.
-pub(super) type Each<'a> = &'a mut dyn FnMut(Line<'_>) -> ControlFlow<()>;
+pub(super) type Each<'a> = &'a mut dyn FnMut(Line<'_>);
 
 /// One path, and the chain of files behind it.
 #[derive(Debug)]
@@ -126,7 +125,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Reads on: at most `budget` bytes, which it lowers. `false` when whoever takes the lines wants no more.
+    /// Reads on: at most `budget` bytes, which it lowers.
     ///
     /// # Errors
     /// When the log cannot be read, although it may have been read in part.
@@ -136,14 +135,13 @@ impl Stream {
         budget: &mut u64,
         tools: &mut Tools,
         each: Each<'_>,
-    ) -> io::Result<bool> {
+    ) -> io::Result<()> {
         let looked = self.look(at, tools);
         self.limit()?;
         let mut from = 0;
         while let Some(file) = self.chain.get_mut(from) {
             match read_file(file, &mut self.parts, budget, tools, each)? {
-                Stop::Asked => return Ok(false),
-                Stop::Budget => return Ok(true),
+                Stop::Budget => return Ok(()),
                 Stop::Replaced => {
                     self.replaced(from, at, tools)?;
                     self.limit()?;
@@ -153,9 +151,8 @@ impl Stream {
             }
             from += 1;
         }
-        let wanted = self.retire(at, tools, each)?;
-        looked?;
-        Ok(wanted.is_continue())
+        self.retire(at, tools, each)?;
+        looked
     }
 
     pub(super) fn saved(&self, reader: Option<String>) -> Option<SavedStream> {
@@ -285,12 +282,7 @@ impl Stream {
     }
 
     /// Takes out of the chain what was read to its end long enough ago.
-    fn retire(
-        &mut self,
-        at: Timestamp,
-        tools: &mut Tools,
-        each: Each<'_>,
-    ) -> io::Result<ControlFlow<()>> {
+    fn retire(&mut self, at: Timestamp, tools: &mut Tools, each: Each<'_>) -> io::Result<()> {
         let mut place = 0;
         while let Some(file) = self.chain.get_mut(place) {
             let is_old = file
@@ -312,21 +304,15 @@ impl Stream {
                 counts,
                 ..
             } = tools;
-            let wanted = file.flush(room, |raw| {
-                unwrapping.take(form, raw, key, parts, counts, each)
+            file.flush(room, |raw| {
+                unwrapping.take(form, raw, key, parts, counts, each);
             })?;
             self.finish(&mut file, tools);
-            if wanted.is_break() {
-                return Ok(wanted);
-            }
-            let wanted = tools
+            tools
                 .unwrapping
                 .give_up(key, &mut self.parts, &mut tools.counts, each);
-            if wanted.is_break() {
-                return Ok(wanted);
-            }
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(())
     }
 
     fn finish(&mut self, file: &mut Followed, tools: &Tools) {
@@ -397,7 +383,7 @@ fn read_file(
         ..
     } = tools;
     let stop = file.read(room, budget, |raw| {
-        unwrapping.take(form, raw, key, parts, counts, each)
+        unwrapping.take(form, raw, key, parts, counts, each);
     })?;
     file.ended = (stop == Stop::End).then_some(Seen {
         size: file.limit.min(before.size),

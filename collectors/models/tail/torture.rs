@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
-use std::ops::ControlFlow;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -250,11 +249,10 @@ struct Kept(Vec<(u64, String)>);
 impl Taker<()> for Kept {
     fn begin(&mut self, (): &mut ()) {}
 
-    fn line(&mut self, (): &mut (), line: Line<'_>) -> ControlFlow<()> {
+    fn line(&mut self, (): &mut (), line: Line<'_>) {
         assert!(!line.is_cut, "{:?}", String::from_utf8_lossy(line.text));
         let text = String::from_utf8(line.text.to_vec()).unwrap();
         self.0.push((line.place, text));
-        ControlFlow::Continue(())
     }
 }
 

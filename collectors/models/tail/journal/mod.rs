@@ -10,7 +10,6 @@ mod tests;
 
 use std::fs::{self, File};
 use std::io;
-use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -119,8 +118,8 @@ impl<R> Journal<R> {
         let mut left = ENTRIES_PER_CALL;
         for place in 0..self.files.len() {
             match self.take_of(place, &mut left, taker) {
-                Ok(ControlFlow::Continue(())) if left > 0 => {}
-                Ok(_) => break,
+                Ok(()) if left > 0 => {}
+                Ok(()) => break,
                 Err(error) => return Err(self.told(place, error)),
             }
         }
@@ -133,12 +132,12 @@ impl<R> Journal<R> {
         place: usize,
         left: &mut u64,
         taker: &mut dyn Taker<R>,
-    ) -> Result<ControlFlow<()>, LayoutError> {
+    ) -> Result<(), LayoutError> {
         let Some(open) = self.files.get_mut(place) else {
-            return Ok(ControlFlow::Continue(()));
+            return Ok(());
         };
         let Some(unit) = open.unit(&self.unit)? else {
-            return Ok(ControlFlow::Continue(()));
+            return Ok(());
         };
         let entries = open.header.entries(&open.file, unit)?;
         self.others.clear();
@@ -180,11 +179,9 @@ impl<R> Journal<R> {
                 is_cut,
                 place: mix(file_key ^ mix(entry.number)),
             };
-            if taker.line(&mut self.reader, line).is_break() {
-                return Ok(ControlFlow::Break(()));
-            }
+            taker.line(&mut self.reader, line);
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(())
     }
 
     /// Opens files that were not seen before.

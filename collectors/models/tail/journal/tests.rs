@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::*;
@@ -255,11 +254,10 @@ struct Kept(Vec<(String, Option<Timestamp>)>, Vec<u64>);
 impl Taker<()> for Kept {
     fn begin(&mut self, (): &mut ()) {}
 
-    fn line(&mut self, (): &mut (), line: Line<'_>) -> ControlFlow<()> {
+    fn line(&mut self, (): &mut (), line: Line<'_>) {
         let text = String::from_utf8(line.text.to_vec()).unwrap();
         self.0.push((text, line.at));
         self.1.push(line.place);
-        ControlFlow::Continue(())
     }
 }
 
