@@ -31,6 +31,7 @@ use cms_spec::reading::Readings;
 use jiff::Timestamp;
 
 pub use host::Host;
+pub use models::source::decisions::Decisions;
 pub use models::tail::surface as logs;
 
 /// One source of readings: one folder under `collectors/`, one type.
@@ -76,6 +77,11 @@ pub trait Collector: Send {
     /// The values that a person can compare with the display of a meter, as of the last tick.
     fn shown(&self) -> Vec<Shown> {
         Vec::new()
+    }
+
+    /// What decided the kinds of tasks, of a source of requests to models.
+    fn decisions(&self) -> Option<Decisions> {
+        None
     }
 
     /// What the source wants back after a restart; nothing when it has nothing to go on from. It is kept

@@ -221,7 +221,12 @@ fn load(path: &Path) -> Result<Config, CliError> {
 
 /// Tells a person something beside what is printed.
 fn tell(note: &str) {
-    drop(io::stderr().write_all(format!("note: {note}\n").as_bytes()));
+    beside(&format!("note: {note}\n"));
+}
+
+/// Writes for a person, so that who takes the output on has only what was asked for.
+fn beside(text: &str) {
+    drop(io::stderr().write_all(text.as_bytes()));
 }
 
 /// Prints to standard output; a reader that left early is no error.

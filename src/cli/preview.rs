@@ -1,7 +1,10 @@
 //! `preview`: collect now and print the exact body that would be sent. Nothing is sent or stored.
 //!
 //! Where an agent has been running, its windows are read from the store, so that the 30-day averages are the
-//! real ones; what is collected now comes on top, in memory only.
+//! real ones; what is collected now comes on top, in memory only. What decided the kinds of tasks is told beside the body,
+//! for it does not leave the host.
+
+mod decisions;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use cms_collectors::{Host, Settings};
+use cms_collectors::{Decisions, Host, Settings};
 use cms_spec::payload::build::{Context, Payload};
 use cms_spec::payload::{AgentInfo, Delivery, Envelope, Role, SCHEMA};
 use cms_spec::provenance::Origin;
@@ -19,7 +22,7 @@ use cms_spec::{Category, Slot, Subject};
 use tokio::time::sleep;
 
 use super::progress::Progress;
-use super::{CliError, ExitStatus, load, print, run, tell};
+use super::{CliError, ExitStatus, beside, load, print, run, tell};
 use crate::agent;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -54,13 +57,33 @@ pub(super) struct Preview {
     /// ghost-compute, model-efficiency, dark-data, heat-recovery or coverage-verification.
     category: Category,
 
-    /// Print the exact bytes on one line instead of an indented form.
+    /// Print the exact bytes on one line instead of an indented form, and nothing besides.
     #[arg(long)]
     json: bool,
+
+    /// Of model-efficiency: print what decided the kinds of tasks instead of the body, with --json as one object.
+    #[arg(long)]
+    decisions: bool,
+}
+
+/// What came of a look at sources besides readings.
+#[derive(Debug, Default)]
+pub(super) struct Looked {
+    /// Why sources were left out.
+    pub(super) failed: Vec<CliError>,
+    /// What decided the kinds of tasks.
+    decisions: Option<Decisions>,
 }
 
 impl Preview {
     pub(super) fn run(self, config_path: &Path) -> Result<ExitStatus, CliError> {
+        if self.decisions && self.category != Category::ModelEfficiency {
+            return Err(CliError::Failed {
+                status: ExitStatus::Usage,
+                chain: format!("nothing is decided for {}", self.category),
+                hint: Some("--decisions goes with model-efficiency".to_owned()),
+            });
+        }
         let config = load(config_path)?;
         run::runtime()?.block_on(self.collect_and_print(&config))
     }
@@ -72,8 +95,15 @@ impl Preview {
         // Coverage compares with everything that reports, so it needs a look at every source.
         let wanted =
             |category| category == self.category || self.category == Category::CoverageVerification;
-        let mut failed = collect(config, &wanted, &host, &clock, &mut windows).await;
+        let Looked {
+            mut failed,
+            decisions,
+        } = collect(config, &wanted, &host, &clock, &mut windows).await;
         let now = clock.now();
+        if self.decisions {
+            print(&decisions::asked_for(decisions.as_ref(), self.json)?);
+            return Ok(ended(&failed));
+        }
         let slot = Slot {
             start: config.schedule.cadence(self.category).slot_at(now).start,
             end: now,
@@ -118,14 +148,22 @@ impl Preview {
             indented(&bytes)?
         });
         print("\n");
-        for error in &failed {
-            error.print();
+        if let Some(decisions) = decisions.filter(|_| !self.json) {
+            beside(&format!("\n{}", decisions::text(&decisions)));
         }
-        Ok(if failed.is_empty() {
-            ExitStatus::Ok
-        } else {
-            ExitStatus::Problem
-        })
+        Ok(ended(&failed))
+    }
+}
+
+/// Tells what failed, and how the program ends after it.
+fn ended(failed: &[CliError]) -> ExitStatus {
+    for error in failed {
+        error.print();
+    }
+    if failed.is_empty() {
+        ExitStatus::Ok
+    } else {
+        ExitStatus::Problem
     }
 }
 
@@ -152,15 +190,15 @@ fn kept_checkpoint(config: &Config, source: &str) -> Option<String> {
     store::read_checkpoint(&config.store.path, &key, source).ok()?
 }
 
-/// Looks at every wanted source. One that fails is left out, as the agent would: the errors come back.
+/// Looks at every wanted source. One that fails is left out, as the agent would, and its error comes back.
 pub(super) async fn collect(
     config: &Config,
     wanted: &(dyn Fn(Category) -> bool + Sync),
     host: &Host,
     clock: &Clock,
     windows: &mut Windows,
-) -> Vec<CliError> {
-    let mut failed = Vec::new();
+) -> Looked {
+    let mut all = Looked::default();
     let mut progress = Progress::new("collecting");
     for source in &config.sources {
         let registration = source.registration;
@@ -174,12 +212,15 @@ pub(super) async fn collect(
                 windows,
                 &mut progress,
             );
-            failed.extend(looked.await.err());
+            match looked.await {
+                Ok(decisions) => all.decisions = all.decisions.or(decisions),
+                Err(error) => all.failed.push(error),
+            }
         }
     }
     progress.finish();
     all_left().await;
-    failed
+    all
 }
 
 /// Ticks a source until it has given all that it has: two looks for counters, to the end for a scan.
@@ -190,7 +231,7 @@ async fn look(
     clock: &Clock,
     windows: &mut Windows,
     progress: &mut Progress,
-) -> Result<(), CliError> {
+) -> Result<Option<Decisions>, CliError> {
     let name = settings.name();
     let failed = |error: &dyn std::error::Error| {
         CliError::failed(error).hint(&format!("the source is {name}; `check` says more"))
@@ -218,7 +259,7 @@ async fn look(
             empty_looks += 1;
         }
         if empty_looks >= EMPTY_LOOKS_MAX {
-            return Ok(());
+            return Ok(collector.decisions());
         }
         let is_enough = looks >= 2 && (!collector.is_waiting() || looks >= LOOKS_MAX);
         if (taken && !has_counters) || is_enough {
@@ -229,7 +270,7 @@ async fn look(
                     "{subject} was read once; the preview shows what was read, a submission shows the mean over time"
                 ));
             }
-            return Ok(());
+            return Ok(collector.decisions());
         }
         let doing = collector.progress().unwrap_or_else(|| {
             let waits = "waiting for the first answers of a device";

@@ -128,6 +128,22 @@ fn requests_are_counted_once_over_rotations_and_kills() {
     assert_eq!(post(port, "/v1/inferences", &line(10_000)), Some(200));
     assert_eq!(summary(&site)["routine_to_slm_ratio"], json!(1));
     assert_eq!(requests(&site), expected);
+    // Who decided is written with what was decided, so that kills leave the two equal.
+    let preview = site.agent(&["preview", "model-efficiency", "--decisions", "--json"]);
+    let decisions: Value = serde_json::from_slice(&preview.stdout).unwrap();
+    assert_eq!(decisions["requests"], json!(expected), "{decisions}");
+    assert_eq!(decisions["unclassified"], json!(0));
+    let pushes = &decisions["sources"][1];
+    assert_eq!(pushes["source"], json!("push"));
+    assert_eq!(pushes["decided"][0]["by"], json!("tags"));
+    assert_eq!(pushes["decided"][0]["requests"], json!(pushed));
+    let preview = site.agent(&["preview", "model-efficiency"]);
+    assert!(serde_json::from_slice::<Value>(&preview.stdout).is_ok());
+    let beside = String::from_utf8(preview.stderr).unwrap();
+    assert!(
+        beside.contains(&format!("{expected} requests, 0 unclassified (0.0 %)")),
+        "{beside}"
+    );
     agent.unwrap().stop();
 }
 
@@ -270,6 +286,7 @@ fn no_prompt_is_anywhere_but_in_the_servers_own_logs() {
     let status = site.agent(&["status", "--json"]);
     let shown = site.agent(&["status"]);
     let preview = site.agent(&["preview", "model-efficiency"]);
+    let decisions = site.agent(&["preview", "model-efficiency", "--decisions"]);
     let check = site.agent(&["check"]);
     let bundle = site.path("evidence.cms");
     let export = site.agent(&[
@@ -282,7 +299,7 @@ fn no_prompt_is_anywhere_but_in_the_servers_own_logs() {
         bundle.to_str().unwrap(),
     ]);
     assert!(bundle.exists(), "{export:?}");
-    for output in [&status, &shown, &preview, &check, &export] {
+    for output in [&status, &shown, &preview, &decisions, &check, &export] {
         for said in [&output.stdout, &output.stderr] {
             assert!(
                 memchr::memmem::find(said, CANARY.as_bytes()).is_none(),

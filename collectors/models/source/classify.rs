@@ -71,6 +71,15 @@ impl Pattern {
         })
     }
 
+    /// Whether it matches every name that the other one does.
+    fn covers(&self, other: &Self) -> bool {
+        if self.is_beginning {
+            other.text.as_str().starts_with(self.text.as_str())
+        } else {
+            self == other
+        }
+    }
+
     fn matches(&self, name: Option<&Word>) -> bool {
         let Some(name) = name else { return false };
         if self.is_beginning {
@@ -81,7 +90,55 @@ impl Pattern {
     }
 }
 
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = if self.is_beginning { "*" } else { "" };
+        write!(f, "\"{}{end}\"", self.text)
+    }
+}
+
+/// As its table says it: `{ path = "/v1/chat/*" }: summarization, frontier`.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys = [
+            (
+                "source",
+                self.source.as_ref().map(|name| format!("\"{name}\"")),
+            ),
+            ("path", self.path.as_ref().map(Pattern::to_string)),
+            ("key", self.key.as_ref().map(Pattern::to_string)),
+            ("model", self.model.as_ref().map(Pattern::to_string)),
+            ("adapter", self.adapter.as_ref().map(Pattern::to_string)),
+        ];
+        let said = |(key, value): (&str, Option<String>)| Some(format!("{key} = {}", value?));
+        let said: Vec<String> = keys.into_iter().filter_map(said).collect();
+        write!(f, "{{ {} }}: ", said.join(", "))?;
+        if let Some(task) = &self.task_type {
+            write!(f, "{task}, ")?;
+        }
+        f.write_str(match self.complexity {
+            Complexity::Frontier => "frontier",
+            Complexity::Routine => "routine",
+            Complexity::Unclassified => UNCLASSIFIED,
+        })
+    }
+}
+
 impl Rule {
+    /// Whether it matches everything that the other one does.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        let one = |own: &Option<Pattern>, others: &Option<Pattern>| match (own, others) {
+            (None, _) => true,
+            (Some(own), Some(other)) => own.covers(other),
+            (Some(_), None) => false,
+        };
+        (self.source.is_none() || self.source == other.source)
+            && one(&self.path, &other.path)
+            && one(&self.key, &other.key)
+            && one(&self.model, &other.model)
+            && one(&self.adapter, &other.adapter)
+    }
+
     fn matches(&self, source: &str, model: Option<&Word>, route: &Route) -> bool {
         let one = |pattern: &Option<Pattern>, name: Option<&Word>| {
             pattern.as_ref().is_none_or(|pattern| pattern.matches(name))
@@ -223,6 +280,23 @@ mod tests {
             (other.task_type.as_str(), other.complexity, other.by),
             ("unclassified", Complexity::Unclassified, By::Nothing)
         );
+    }
+
+    #[test]
+    fn a_rule_says_itself_and_covers_what_is_narrower() {
+        let mut wide = rule("/v1/*", None, Complexity::Frontier);
+        let narrow = rule("/v1/chat/*", Some("summarization"), Complexity::Routine);
+        assert_eq!(wide.to_string(), "{ path = \"/v1/*\" }: frontier");
+        assert_eq!(
+            narrow.to_string(),
+            "{ path = \"/v1/chat/*\" }: summarization, routine"
+        );
+        assert!(wide.covers(&narrow) && wide.covers(&wide));
+        assert!(!narrow.covers(&wide));
+        wide.source = Some("chat".to_owned());
+        assert!(!wide.covers(&narrow));
+        let exact = rule("/v1/", None, Complexity::Routine);
+        assert!(!exact.covers(&narrow) && !exact.covers(&rule("/v1/*", None, Complexity::Routine)));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use cms_spec::units::Microjoules;
 use cms_spec::windows::BUCKET;
 use jiff::{SignedDuration, Timestamp};
 
+use super::book::{Amount, Noted};
 use super::classify::{By, Class, Rule, classify};
 use super::seen::Seen;
 use super::sizes::Sizes;
@@ -150,6 +151,7 @@ pub(super) struct Counting {
     groups: BTreeMap<(i64, ModelKey), Group>,
     used: Unshared,
     pub(super) counts: Counts,
+    pub(super) noted: Noted,
     unnamed: u64,
 }
 
@@ -193,6 +195,7 @@ impl Counting {
             groups: BTreeMap::new(),
             used,
             counts: Counts::default(),
+            noted: Noted::default(),
             unnamed: 0,
         }
     }
@@ -260,8 +263,13 @@ impl Counting {
             .min(self.at)
     }
 
-    /// What requests have in common, and what decided it.
-    fn key(&self, model: Option<&Word>, tags: &Tags, route: &Route) -> (ModelKey, By) {
+    /// What requests have in common; what decided it is noted.
+    fn key(
+        &mut self,
+        model: Option<&Word>,
+        (tags, route): (&Tags, &Route),
+        amount: Amount,
+    ) -> ModelKey {
         let Class {
             task_type,
             complexity,
@@ -272,13 +280,15 @@ impl Counting {
             let facts = facts::by_name(model?)?;
             Some((facts.from, facts.parameters))
         });
-        let key = ModelKey {
+        self.noted.add(by, (model, size.is_some()), route, amount);
+        let decided = self.counts.by.entry(by).or_default();
+        *decided = decided.saturating_add(amount.requests);
+        ModelKey {
             model: model.map_or(UNKNOWN_MODEL, Word::as_str).to_owned(),
             parameters: size.map(|(_, parameters)| parameters),
             task_type,
             complexity,
-        };
-        (key, by)
+        }
     }
 
     fn group(&mut self, at: Timestamp, key: ModelKey) -> Option<&mut Group> {
@@ -334,14 +344,18 @@ impl Out for Counting {
             }
         }
         let at = self.time(request.at);
-        let (key, by) = self.key(request.model.as_ref(), &request.tags, &request.route);
+        let amount = Amount {
+            requests: 1,
+            output_tokens: request.output_tokens.unwrap_or(0),
+        };
+        let about = (&request.tags, &request.route);
+        let key = self.key(request.model.as_ref(), about, amount);
         let tokens = match (request.input_tokens, request.output_tokens) {
             (None, None) => request.total_tokens,
             (input, output) => Some(input.unwrap_or(0).saturating_add(output.unwrap_or(0))),
         };
         self.counts.requests += 1;
         self.counts.tokens = self.counts.tokens.saturating_add(tokens.unwrap_or(0));
-        *self.counts.by.entry(by).or_default() += 1;
         let request_id = self.id(request.id.as_ref());
         if self.shared.state().listing.takes(at, &request_id) {
             let inference = Inference {
@@ -381,13 +395,15 @@ impl Out for Counting {
             return;
         };
         let at = self.time(sum.at);
-        let (key, by) = self.key(sum.model.as_ref(), &sum.tags, &sum.route);
+        let amount = Amount {
+            requests,
+            output_tokens: sum.output_tokens.unwrap_or(0),
+        };
+        let key = self.key(sum.model.as_ref(), (&sum.tags, &sum.route), amount);
         let input = sum.input_tokens.unwrap_or(0);
         let tokens = input.saturating_add(sum.output_tokens.unwrap_or(0));
         self.counts.requests = self.counts.requests.saturating_add(requests);
         self.counts.tokens = self.counts.tokens.saturating_add(tokens);
-        let decided = self.counts.by.entry(by).or_default();
-        *decided = decided.saturating_add(requests);
         if let Some(group) = self.group(at, key) {
             group.requests = group.requests.saturating_add(requests);
             group.tokens = group.tokens.saturating_add(tokens);

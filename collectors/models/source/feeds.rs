@@ -13,6 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use super::book::Book;
+use super::classify::Rule;
 use super::counting::{Counting, Counts, Shared, Unshared};
 use super::settings::Spec;
 use crate::models::feed::Feed;
@@ -138,8 +140,13 @@ impl Running {
         }
     }
 
-    /// Puts what an ended call told into the readings.
-    pub(super) async fn end(&mut self, at: Timestamp, out: &mut Readings) {
+    /// Puts what an ended call told into the readings, and what decided it into the book.
+    pub(super) async fn end(
+        &mut self,
+        at: Timestamp,
+        (rules, book): (&[Rule], &mut Book),
+        out: &mut Readings,
+    ) {
         if let State::Busy(_, task) = &self.state
             && task.is_finished()
         {
@@ -161,6 +168,7 @@ impl Running {
         self.has_answered = true;
         self.failed = result.err().map(|error| (at, chain(&error)));
         self.counts.add(std::mem::take(&mut counting.counts));
+        book.add(&self.spec.name, std::mem::take(&mut counting.noted), rules);
         self.details = feed.details();
         self.trouble = feed.trouble();
         self.caveat = feed.caveat();

@@ -5,8 +5,10 @@
 //! that hangs or fails costs no other one. Refuses: prompts; there is no type here that could hold one.
 
 mod around;
+mod book;
 mod classify;
 mod counting;
+pub mod decisions;
 mod feeds;
 mod kinds;
 mod opening;
@@ -25,9 +27,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
+use crate::models::facts;
+use crate::models::request::Word;
 use crate::{CollectError, Collector, Host};
 
+use book::Book;
 use counting::{Shared, State};
+use decisions::Decisions;
 use feeds::{PATIENCE, Running};
 use settings::Config;
 pub use settings::REGISTRATION;
@@ -40,6 +46,7 @@ struct Models {
     host: Host,
     shared: Arc<Shared>,
     feeds: Vec<Running>,
+    book: Book,
     details: Vec<String>,
     trouble: Option<String>,
 }
@@ -54,6 +61,9 @@ struct Kept {
     /// Where each feed goes on, by its name.
     #[serde(default)]
     feeds: BTreeMap<String, String>,
+    /// What decided the kinds of tasks.
+    #[serde(default)]
+    book: String,
 }
 
 impl Models {
@@ -79,9 +89,22 @@ impl Models {
             host: host.clone(),
             shared: Arc::new(shared),
             feeds: config.sources.iter().cloned().map(Running::new).collect(),
+            book: Book::default(),
             details: Vec::new(),
             trouble: None,
         })
+    }
+
+    fn decided(&self) -> Decisions {
+        let state = self.shared.state();
+        let is_sized =
+            |model: &Word| state.sizes.of(model).is_some() || facts::by_name(model).is_some();
+        let names: Vec<&str> = self
+            .feeds
+            .iter()
+            .map(|feed| feed.spec.name.as_str())
+            .collect();
+        Decisions::of(&self.book, &self.shared.rules, &names, &is_sized)
     }
 
     fn kept(&self) -> Option<String> {
@@ -93,6 +116,7 @@ impl Models {
             salt: self.shared.salt,
             seen: self.shared.state().seen.newest(),
             feeds: feeds.collect(),
+            book: self.book.kept().unwrap_or_default(),
         };
         serde_json::to_string(&kept).ok()
     }
@@ -110,8 +134,10 @@ impl Collector for Models {
             }
         };
         let _late = timeout(PATIENCE, all).await;
+        self.book.turn(at);
         for feed in &mut self.feeds {
-            feed.end(at, out).await;
+            let decided = (self.shared.rules.as_slice(), &mut self.book);
+            feed.end(at, decided, out).await;
         }
         if self.feeds.iter().any(Running::is_told)
             && let Some(kept) = self.kept()
@@ -119,6 +145,7 @@ impl Collector for Models {
             out.resume_from(kept);
         }
         self.details = self.feeds.iter().flat_map(Running::details).collect();
+        self.details.extend(self.decided().advice());
         let troubles: Vec<String> = self.feeds.iter().filter_map(|f| f.trouble(at)).collect();
         let more = troubles.len().saturating_sub(TOLD_MAX);
         let told: Vec<String> = troubles.into_iter().take(TOLD_MAX).collect();
@@ -152,6 +179,10 @@ impl Collector for Models {
         self.trouble.clone()
     }
 
+    fn decisions(&self) -> Option<Decisions> {
+        Some(self.decided())
+    }
+
     fn checkpoint(&self) -> Option<String> {
         // What is told but not stored must not be skipped after a restart.
         let is_told = self.feeds.iter().any(Running::is_told);
@@ -168,6 +199,7 @@ impl Collector for Models {
         for request in kept.seen {
             self.shared.state().seen.is_new(request);
         }
+        self.book = Book::resumed(&kept.book);
         let mut feeds = kept.feeds;
         for feed in &mut self.feeds {
             if let Some(checkpoint) = feeds.remove(&feed.spec.name) {

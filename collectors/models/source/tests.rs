@@ -216,6 +216,7 @@ fn models(acknowledged: &Arc<Mutex<u64>>) -> Models {
         ),
         shared: shared(),
         feeds: vec![Running::new(spec)],
+        book: Book::default(),
         details: Vec::new(),
         trouble: None,
     }
@@ -312,4 +313,116 @@ async fn a_log_is_read_to_its_end_and_what_decided_is_told() {
         collector.details()[0],
         "chat (jsonl/log): 2 requests, 18 tokens, 1 by tags, 1 by rule 1, 1 seen twice and counted once"
     );
+}
+
+/// What a person sees who writes rules: who decided, rules that do nothing, and what no rule knows.
+#[tokio::test(start_paused = true)]
+async fn who_decided_is_counted_over_restarts_and_what_no_rule_knows_becomes_a_suggestion() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("inference.jsonl");
+    let mut number = 0;
+    let mut line = |path: &str, model: &str, more: &str| {
+        number += 1;
+        format!(
+            "{{\"request_id\":\"id-{number}\",\"timestamp\":\"2026-05-28T20:26:39Z\",\"model\":\"{model}\",\"endpoint\":\"{path}\",\
+             \"input_tokens\":4,\"output_tokens\":5{more}}}\n"
+        )
+    };
+    let tagged = ",\"task_complexity\":\"routine\"";
+    let mut text = String::new();
+    for _ in 0..3 {
+        text += &line("/v1/chat/completions", "house", ",\"key\":\"support\"");
+    }
+    text += &line("/v1/chat/completions", "qwen3-8b", tagged);
+    text += &line("/v1/embeddings", "bge-m3", "");
+    text += &line("/v1/completions", "qwen3-8b", "");
+    std::fs::write(&log, text).expect("a file");
+    let table = format!(
+        "[[source]]\nkind = 'jsonl'\nname = 'chat'\nlog = '{}'\nfrom = 'start'\n",
+        log.display()
+    );
+    let rules = "[[rule]]\nmatch = { path = '/v1/completions' }\ncomplexity = 'frontier'\n\
+                 [[rule]]\nmatch = { path = '/v1/completions', model = 'qwen*' }\ncomplexity = 'routine'\n\
+                 [[rule]]\nmatch = { key = 'suport' }\ntask_type = 'triage'\ncomplexity = 'routine'\n";
+    let mut collector = opened(&format!("{table}{rules}"));
+    let mut out = Readings::default();
+    collector.collect(at(0), &mut out).await.expect("a tick");
+    let seen = collector.decisions().expect("it tells of requests");
+    let rows = |seen: &Decisions| -> Vec<(&'static str, Option<usize>, u64, u64, String)> {
+        let share = |row: &decisions::Decided| row.share_percent.expect("a share").to_string();
+        let rows = seen.sources[0].decided.iter();
+        rows.map(|row| {
+            (
+                row.by,
+                row.rule,
+                row.requests,
+                row.output_tokens,
+                share(row),
+            )
+        })
+        .collect()
+    };
+    assert_eq!(
+        rows(&seen),
+        [
+            ("tags", None, 1, 5, "16.7".to_owned()),
+            ("rule", Some(1), 1, 5, "16.7".to_owned()),
+            ("path", None, 1, 5, "16.7".to_owned()),
+            ("nothing", None, 3, 15, "50.0".to_owned()),
+        ]
+    );
+    let idle: Vec<(usize, &str)> = seen
+        .idle_rules
+        .iter()
+        .map(|idle| (idle.rule, idle.why.as_str()))
+        .collect();
+    assert_eq!(idle[0], (2, "rule 1 comes first and takes all of it"));
+    assert_eq!((idle[1].0, idle.len()), (3, 2));
+    let rule = seen.routes[0].rule.clone().expect("a suggestion");
+    assert!(
+        rule.contains(
+            "match = { path = \"/v1/chat/completions\", key = \"support\", model = \"house\" }"
+        ),
+        "{rule}"
+    );
+    let unsized_models: Vec<_> = seen
+        .unsized_models
+        .iter()
+        .map(|m| m.model.as_deref())
+        .collect();
+    assert_eq!(unsized_models, [Some("house"), Some("bge-m3")]);
+    let advice = collector.details().join("\n");
+    for part in [
+        "unclassified: 3 of 6 requests (50.0 %)",
+        "rule 2 has matched nothing: rule 1 comes first",
+        "model house: its size is unknown, so that 3 requests",
+    ] {
+        assert!(advice.contains(part), "{part}: {advice}");
+    }
+
+    // As long as nobody has judged, the suggestion is refused; judged, it decides what comes.
+    let settings = |text: &str| {
+        let table = toml::de::DeTable::parse(text).expect("a table");
+        let value = toml::Spanned::new(0..text.len(), toml::de::DeValue::Table(table.into_inner()));
+        (REGISTRATION.parse)(toml::de::ValueDeserializer::from(value))
+    };
+    let rule = rule.replace("models.", "");
+    assert!(settings(&format!("{table}{rule}")).is_err());
+    let judged = rule.replace("task_type = \"?\"", "task_type = \"support\"");
+    assert!(settings(&format!("{table}{judged}")).is_err());
+    let judged = judged.replace("complexity = \"?\"", "complexity = \"routine\"");
+    let sized = seen.unsized_models[0].table.clone().expect("a table");
+    let sized = sized.replace("models.", "");
+    assert!(settings(&format!("{table}{sized}")).is_err());
+    let sized = sized.replace("parameters = 0", "parameters = 8_000_000_000");
+    let mut after = opened(&format!("{table}{judged}{sized}"));
+    after.resume(&out.take_resume().expect("a checkpoint"));
+    let mut out = Readings::default();
+    after.collect(at(1), &mut out).await.expect("a tick");
+    let seen = after.decisions().expect("it tells of requests");
+    assert_eq!(seen.since, Some(at(0)));
+    assert_eq!(seen.routes[0].decided_now.as_deref(), Some("rule 1"));
+    assert_eq!(seen.routes[0].rule, None);
+    assert_eq!(rows(&seen)[1].0, "former rule");
+    assert_eq!(seen.unsized_models.len(), 1, "{:?}", seen.unsized_models);
 }

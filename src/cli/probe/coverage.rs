@@ -20,7 +20,7 @@ pub(super) fn print_inventory(config_path: &Path) -> Result<ExitStatus, CliError
     let host = agent::local_host(&config, &clock).map_err(|error| CliError::failed(&error))?;
     let mut windows = preview::kept_windows(&config)?;
     let looking = preview::collect(&config, &|_| true, &host, &clock, &mut windows);
-    let failed = run::runtime()?.block_on(looking);
+    let failed = run::runtime()?.block_on(looking).failed;
     let now = clock.now();
     let reporting = windows.reporting(now);
     if reporting.now.iter().all(BTreeMap::is_empty) {
