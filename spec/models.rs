@@ -63,7 +63,7 @@ pub struct Tally {
     pub at: Timestamp,
     /// What they have in common.
     pub key: ModelKey,
-    /// How many.
+    /// How many; none where their server counts tokens alone.
     pub requests: u64,
     /// How many of them were told singly, so that the log stands for them.
     pub listed: u64,
@@ -239,6 +239,13 @@ pub fn unknowns(rolling: &BTreeMap<ModelKey, ModelUse>) -> [(&'static str, u128,
             "have no energy figure and count as none wasted",
         ),
     ]
+}
+
+/// Tokens of servers that count no requests: what they used counts, and they are in no number and no ratio of requests.
+#[must_use]
+pub fn uncounted(rolling: &BTreeMap<ModelKey, ModelUse>) -> u128 {
+    let alone = rolling.values().filter(|used| used.requests == 0);
+    alone.fold(0, |sum, used| sum.saturating_add(used.tokens))
 }
 
 /// Where a request stands in a uniform sample: those that rank lowest are in it, whoever takes the sample.

@@ -6,7 +6,7 @@ mod tests {
     use cms_spec::dark::{
         AccessBasis, Ages, StorageScan, Tally, access_anomaly, recommended_action, rows,
     };
-    use cms_spec::models::{Inference, LOG_ROWS_MAX};
+    use cms_spec::models::{self, Inference, LOG_ROWS_MAX, ModelKey};
     use cms_spec::payload::v1::{
         Complexity, HeatRecovery, ModelEfficiency, StorageClass, TelemetryCoverage,
     };
@@ -268,6 +268,41 @@ mod tests {
         assert_eq!(summary.routine_to_slm_ratio, Some(Fixed::from_raw(500)));
         // The small model would have used more: nothing was wasted, and nothing is negative.
         assert_eq!(summary.energy_wasted_kwh, Fixed::ZERO);
+    }
+
+    #[test]
+    fn tokens_of_servers_that_count_no_requests_waste_energy_and_are_in_no_ratio() {
+        let mut windows = Windows::new();
+        let mut readings = Readings::default();
+        let origin = readings.origin(Origin::measured("it", "it-usage/1", Confidence::B));
+        let tally = models::Tally {
+            endpoint: "hosted".to_owned(),
+            at: at(1),
+            key: ModelKey {
+                model: "large".to_owned(),
+                parameters: Some(70_000_000_000),
+                task_type: "classification".to_owned(),
+                complexity: Complexity::Routine,
+            },
+            requests: 0,
+            listed: 0,
+            tokens: 9_000,
+            energy: Microjoules(7_200_000_000_000),
+            energy_requests: 0,
+            wasted: Microjoules(3_600_000_000_000),
+            origin: 0,
+        };
+        readings.tally(tally, origin);
+        windows.observe(&readings.stamp("models/source", at(2), "b"));
+        let slot = BUCKET.slot_at(at(2));
+        let payload = payload(&windows, Category::ModelEfficiency, slot);
+        let Data::ModelEfficiency(ModelEfficiency { summary, .. }) = payload.data() else {
+            panic!("another category");
+        };
+        assert_eq!(summary.total_inference_requests_30day, 0);
+        assert_eq!(summary.routine_to_slm_ratio, None);
+        assert_eq!(summary.energy_wasted_kwh, Fixed::from_raw(10));
+        assert!(noted(&payload, "9000 tokens of the window are of servers"));
     }
 
     #[test]

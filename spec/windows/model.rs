@@ -189,7 +189,7 @@ impl Models {
                 };
                 (key.clone(), used)
             })
-            .filter(|(_, used)| used.requests > 0)
+            .filter(|(_, used)| used.requests > 0 || used.tokens > 0)
             .collect()
     }
 

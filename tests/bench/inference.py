@@ -148,14 +148,15 @@ class Client:
             thread.join()
 
     def work(self):
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=300)
         while True:
             with self.lock:
                 if not self.todo:
                     return
                 number = self.todo.pop()
                 words, most = self.random.randint(1, 20), self.random.randint(2, 12)
+            connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=300)
             self.one(connection, number, words, most)
+            connection.close()
 
     def one(self, connection, number, words, most):
         is_streamed, is_chat = number % 2 == 0, number % 3 != 0

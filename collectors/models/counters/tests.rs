@@ -407,7 +407,7 @@ fn wanted(models: &[&str]) -> Wanted {
 
 #[tokio::test]
 async fn triton_tells_each_model_and_the_energy_of_its_gpus() {
-    let mut rig = Rig::new(|site, host| triton::metrics::open(wanted(&[]), site, host));
+    let mut rig = Rig::new(|site, host| triton::metrics::open(&wanted(&[]), site, host));
     let page = |a: u64, b: u64, joules: [&str; 2]| {
         format!(
             "nv_inference_request_success{{model=\"a\",version=\"1\"}} {a}\n\
@@ -437,7 +437,7 @@ async fn triton_tells_each_model_and_the_energy_of_its_gpus() {
 
 #[tokio::test]
 async fn triton_counts_what_callers_ask_for() {
-    let mut rig = Rig::new(|site, host| triton::metrics::open(wanted(&["ensemble"]), site, host));
+    let mut rig = Rig::new(|site, host| triton::metrics::open(&wanted(&["ensemble"]), site, host));
     let page = |n: u64| {
         format!(
             "nv_inference_request_success{{model=\"ensemble\",version=\"1\"}} {n}\n\
@@ -452,7 +452,7 @@ async fn triton_counts_what_callers_ask_for() {
     assert_eq!(counts(&sums[0]), (Some(2), Some(200), Some(20)));
 
     let mut several =
-        Rig::new(|site, host| triton::metrics::open(wanted(&["ensemble", "a"]), site, host));
+        Rig::new(|site, host| triton::metrics::open(&wanted(&["ensemble", "a"]), site, host));
     several.look(&page(1)).await;
     let sums = several.look(&page(3)).await;
     assert_eq!(sums.len(), 1);
@@ -476,13 +476,13 @@ async fn triton_s_own_energy_is_left_out_where_gpus_are_measured() {
             has_energy: false,
             ..wanted(&[])
         };
-        triton::metrics::open(measured_elsewhere, site, host)
+        triton::metrics::open(&measured_elsewhere, site, host)
     });
     rig.look(&page(1)).await;
     let sums = rig.look(&page(2)).await;
     assert_eq!((sums.len(), rig.heard.used.len()), (1, 0));
 
-    let mut wrong = Rig::new(|site, host| triton::metrics::open(wanted(&["b"]), site, host));
+    let mut wrong = Rig::new(|site, host| triton::metrics::open(&wanted(&["b"]), site, host));
     wrong.look(&page(1)).await;
     let trouble = wrong.feed.trouble().expect("no such model");
     assert!(trouble.contains("as Triton names them"), "{trouble}");

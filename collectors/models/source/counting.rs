@@ -176,7 +176,9 @@ struct Group {
     listed: u64,
     tokens: u64,
     output_tokens: u64,
-    /// Of how many requests the output tokens are known.
+    /// Whether output tokens are told.
+    has_output: bool,
+    /// Of how many requests they are known.
     with_output: u64,
     /// What the server itself measured.
     told: Microjoules,
@@ -229,7 +231,7 @@ impl Counting {
                 0 => shares.take(output, group.requests),
                 _ => Some(group.told),
             };
-            let is_told = group.with_output > 0;
+            let is_told = group.has_output;
             let published = || shared.published(key.parameters, output).filter(|_| is_told);
             let (energy, energy_requests) = match (measured, published()) {
                 (Some(energy), _) if group.with_told > 0 => (Some(energy), group.with_told),
@@ -391,17 +393,19 @@ impl Out for Counting {
     }
 
     fn sum(&mut self, sum: Sum) {
-        let Some(requests) = sum.requests.filter(|requests| *requests > 0) else {
+        let requests = sum.requests.unwrap_or(0);
+        let input = sum.input_tokens.unwrap_or(0);
+        let tokens = input.saturating_add(sum.output_tokens.unwrap_or(0));
+        // Servers that count no requests are told of by their tokens alone.
+        if requests == 0 && (tokens == 0 || sum.requests.is_some()) {
             return;
-        };
+        }
         let at = self.time(sum.at);
         let amount = Amount {
             requests,
             output_tokens: sum.output_tokens.unwrap_or(0),
         };
         let key = self.key(sum.model.as_ref(), (&sum.tags, &sum.route), amount);
-        let input = sum.input_tokens.unwrap_or(0);
-        let tokens = input.saturating_add(sum.output_tokens.unwrap_or(0));
         self.counts.requests = self.counts.requests.saturating_add(requests);
         self.counts.tokens = self.counts.tokens.saturating_add(tokens);
         if let Some(group) = self.group(at, key) {
@@ -425,6 +429,7 @@ impl Group {
     fn add_output(&mut self, tokens: Option<u64>, requests: u64) {
         let Some(tokens) = tokens else { return };
         self.output_tokens = self.output_tokens.saturating_add(tokens);
+        self.has_output = true;
         self.with_output = self.with_output.saturating_add(requests);
     }
 }

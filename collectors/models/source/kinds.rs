@@ -6,6 +6,7 @@
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
+use crate::models::counters::Counters;
 use crate::models::counters::dialect::Wanted;
 use crate::models::facts;
 use crate::models::feed::{Feed, LineReader};
@@ -20,11 +21,14 @@ use crate::{CollectError, Host};
 /// A feed, or what of this machine is missing for it: a file of certificates, a free port.
 pub(super) type Opened = Result<Box<dyn Feed>, CollectError>;
 
-/// Opens a feed that asks a server.
+/// Opens a feed that asks a provider.
 pub(super) type Ask = fn(&Site, &Host) -> Opened;
 
-/// Opens a feed that asks a server for what the table wants of it.
-pub(super) type AskWanted = fn(&Wanted, &Site, &Host) -> Opened;
+/// Opens the metrics of a server.
+pub(super) type Count = fn(&Site, &Host) -> Result<Counters, CollectError>;
+
+/// Opens the metrics of a server, those that the table wants.
+pub(super) type CountWanted = fn(&Wanted, &Site, &Host) -> Result<Counters, CollectError>;
 
 /// Opens a feed that is pushed to.
 pub(super) type Receive = fn(&Listen, &Host) -> Opened;
@@ -50,9 +54,9 @@ pub(super) struct Row {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Asked {
     /// Its counters.
-    Metrics(Ask),
+    Metrics(Count),
     /// Its counters, those of some of its models.
-    MetricsOf(AskWanted),
+    MetricsOf(CountWanted),
     /// What the provider accounts, which only an administrator of the account may ask, and where the provider is unless
     /// the table says otherwise.
     Usage { open: Ask, home: &'static str },
@@ -79,7 +83,7 @@ const ACCOUNTED: &str = "say `bearer_token`, an administrator's key";
 static ROWS: [Row; 11] = [
     Row {
         name: "vllm",
-        asked: Some(Asked::Metrics(vllm::metrics)),
+        asked: Some(Asked::Metrics(vllm::metrics::open)),
         read: Some(Read::Local(vllm::reader)),
         pushed: None,
         facts: Some(facts::Kind::Vllm),
@@ -87,7 +91,7 @@ static ROWS: [Row; 11] = [
     },
     Row {
         name: "sglang",
-        asked: Some(Asked::Metrics(sglang::metrics)),
+        asked: Some(Asked::Metrics(sglang::metrics::open)),
         read: Some(Read::Local(sglang::reader)),
         pushed: None,
         facts: Some(facts::Kind::Sglang),
@@ -95,7 +99,7 @@ static ROWS: [Row; 11] = [
     },
     Row {
         name: "tgi",
-        asked: Some(Asked::Metrics(tgi::metrics)),
+        asked: Some(Asked::Metrics(tgi::metrics::open)),
         read: Some(Read::Exact(tgi::reader)),
         pushed: None,
         facts: Some(facts::Kind::Tgi),
@@ -103,7 +107,7 @@ static ROWS: [Row; 11] = [
     },
     Row {
         name: "llamacpp",
-        asked: Some(Asked::Metrics(llamacpp::metrics)),
+        asked: Some(Asked::Metrics(llamacpp::metrics::open)),
         read: Some(Read::Exact(llamacpp::reader)),
         pushed: None,
         facts: Some(facts::Kind::LlamaCpp),
@@ -119,7 +123,7 @@ static ROWS: [Row; 11] = [
     },
     Row {
         name: "triton",
-        asked: Some(Asked::MetricsOf(triton::metrics)),
+        asked: Some(Asked::MetricsOf(triton::metrics::open)),
         read: None,
         pushed: None,
         facts: None,

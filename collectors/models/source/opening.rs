@@ -3,7 +3,8 @@
 //! Promises: what is here can be opened as it stands; only what of this machine or its network is missing can fail.
 
 use super::around::{WithFacts, WithGpus};
-use super::kinds::{Ask, AskWanted, Opened, Receive};
+use super::kinds::{Ask, Count, CountWanted, Opened, Receive};
+use super::reconciled::Reconciled;
 use crate::Host;
 use crate::models::counters::dialect::Wanted;
 use crate::models::facts::{self, Facts};
@@ -16,10 +17,10 @@ use crate::web::Site;
 /// One way of reading one server.
 pub(super) enum Way {
     /// Its counters.
-    Metrics { open: Ask, site: Site },
+    Metrics { open: Count, site: Site },
     /// Its counters, those of some of its models.
     MetricsOf {
-        open: AskWanted,
+        open: CountWanted,
         wanted: Wanted,
         site: Site,
     },
@@ -27,8 +28,12 @@ pub(super) enum Way {
     Usage { open: Ask, site: Site },
     /// What it or its clients push to us.
     Push { open: Receive, listen: Listen },
-    /// Its log.
-    Log { readers: Readers, place: Place },
+    /// Its log, held against its counters where they can be asked for.
+    Log {
+        readers: Readers,
+        place: Place,
+        counters: Option<(Count, Site)>,
+    },
 }
 
 /// One source.
@@ -72,11 +77,20 @@ impl Way {
 
     fn open(&self, host: &Host) -> Opened {
         match self {
-            Self::Metrics { open, site } | Self::Usage { open, site } => open(site, host),
-            Self::MetricsOf { open, wanted, site } => open(wanted, site, host),
+            Self::Metrics { open, site } => Ok(Box::new(open(site, host)?)),
+            Self::MetricsOf { open, wanted, site } => Ok(Box::new(open(wanted, site, host)?)),
+            Self::Usage { open, site } => open(site, host),
             Self::Push { open, listen } => open(listen, host),
-            Self::Log { readers, place } => {
-                Ok(Box::new(LogFeed::open(place.clone(), readers.clone())))
+            Self::Log {
+                readers,
+                place,
+                counters,
+            } => {
+                let log = Box::new(LogFeed::open(place.clone(), readers.clone()));
+                Ok(match counters {
+                    Some((open, site)) => Box::new(Reconciled::new(log, open(site, host)?)),
+                    None => log,
+                })
             }
         }
     }

@@ -77,9 +77,9 @@ impl Written {
     /// In words, at what is missing, too much or contradicts something else.
     pub(super) fn checked(self, span: Range<usize>) -> Result<Spec, Wrong> {
         let Kind(row) = self.kind;
-        let log = self.log(row)?;
-        let push = self.push(row)?;
         let site = self.site(row, &span)?;
+        let log = self.log(row, site.as_ref())?;
+        let push = self.push(row)?;
         let gpus = self.gpus(row)?;
         let wanted = self.wanted(row)?;
         let is_asked = log.is_none() && push.is_none();
@@ -114,7 +114,7 @@ impl Written {
     }
 
     /// The log that it writes.
-    fn log(&self, row: &'static Row) -> Result<Option<Way>, Wrong> {
+    fn log(&self, row: &'static Row, site: Option<&Site>) -> Result<Option<Way>, Wrong> {
         let Some((place, read)) = self.place()?.zip(row.read) else {
             let log = key("log", &self.log).or_else(|| key("journal", &self.journal));
             return match (log, self.only_of_logs()) {
@@ -156,7 +156,15 @@ impl Written {
                 Arc::new(move || -> Box<dyn LineReader> { reader(Zone::new(zone.clone())) })
             }
         };
-        Ok(Some(Way::Log { readers, place }))
+        let counters = match row.asked {
+            Some(Asked::Metrics(open)) => site.map(|site| (open, site.clone())),
+            _ => None,
+        };
+        Ok(Some(Way::Log {
+            readers,
+            place,
+            counters,
+        }))
     }
 
     /// Where the lines of its log are.

@@ -262,6 +262,31 @@ async fn a_restart_goes_on_where_the_store_says_and_a_panic_costs_nothing_else()
     assert_eq!(after.trouble(), None);
 }
 
+#[test]
+fn tokens_without_requests_are_told_with_their_energy() {
+    let shared = shared();
+    let mut counting = Counting::new(&shared, "hosted", at(0), Unshared::default());
+    let sum = |requests, output_tokens| Sum {
+        requests,
+        input_tokens: output_tokens,
+        output_tokens,
+        ..Sum::default()
+    };
+    counting.sum(sum(None, None));
+    counting.sum(sum(Some(0), Some(5)));
+    assert!(counting.is_empty(), "nothing was used");
+    counting.sum(sum(None, Some(30)));
+    counting.used(Used {
+        energy: Microjoules(900),
+        over_ms: 1_000,
+    });
+    let tallies = told(counting).tallies;
+    assert_eq!(tallies.len(), 1);
+    let tally = &tallies[0];
+    assert_eq!((tally.requests, tally.tokens), (0, 60));
+    assert_eq!((tally.energy.0, tally.energy_requests), (900, 0));
+}
+
 /// A collector as a table makes it.
 fn opened(text: &str) -> Box<dyn Collector> {
     let table = toml::de::DeTable::parse(text).expect("a table");

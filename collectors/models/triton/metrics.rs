@@ -11,8 +11,8 @@ use crate::{CollectError, Host};
 ///
 /// # Errors
 /// When a certificate file cannot be used.
-pub(crate) fn open(wanted: Wanted, site: &Site, host: &Host) -> Result<Counters, CollectError> {
-    Counters::open(Box::new(Triton(wanted)), None, site, host)
+pub(crate) fn open(wanted: &Wanted, site: &Site, host: &Host) -> Result<Counters, CollectError> {
+    Counters::open(Box::new(Triton(wanted.clone())), None, site, host)
 }
 
 /// Triton.

@@ -51,5 +51,13 @@ pub(in crate::payload) fn model(observed: &models::Observed, end: Timestamp) -> 
             entries.push(rule(figure, "model-size/1", Quality::Unavailable, note));
         }
     }
+    let uncounted = models::uncounted(&observed.rolling);
+    if uncounted > 0 {
+        let note = format!(
+            "{uncounted} tokens of the window are of servers that count no requests: they are in no count and no ratio"
+        );
+        let figure = "summary.total_inference_requests_30day";
+        entries.push(rule(figure, "uncounted/1", Quality::Unavailable, note));
+    }
     entries
 }
