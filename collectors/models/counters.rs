@@ -6,6 +6,7 @@
 
 mod book;
 pub(crate) mod dialect;
+pub(crate) mod glance;
 mod kept;
 mod page;
 #[cfg(test)]
@@ -39,7 +40,7 @@ const EARLY: SignedDuration = SignedDuration::from_secs(1);
 const WITHIN: Duration = Duration::from_secs(4);
 
 /// Longest page: a server of a hundred engines has 2 MB.
-const PAGE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+pub(crate) const PAGE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// How long sums wait for the name of the model, where the page has none.
 const WAIT_FOR_MODEL: SignedDuration = SignedDuration::from_mins(10);

@@ -163,17 +163,21 @@ impl Facts {
         self.blobs.get(digest)
     }
 
+    /// Each model with its size, where that is known.
+    pub(crate) fn sizes(&self) -> impl Iterator<Item = (&Word, Option<(u64, SizeFrom)>)> {
+        self.known.iter().map(|(name, known)| (name, known.size))
+    }
+
+    /// How many models wait to be asked for; the next calls ask.
+    pub(crate) const fn unasked(&self) -> usize {
+        self.unasked
+    }
+
     /// What is known, one line each.
     pub(crate) fn details(&self) -> Vec<String> {
         let line = |(name, known): (&Word, &Known)| match known.size {
             Some((parameters, from)) => {
-                let from = match from {
-                    SizeFrom::Configured => "configured",
-                    SizeFrom::Counted => "counted by the server",
-                    SizeFrom::Rounded => "rounded by the server",
-                    SizeFrom::Name => "by its name",
-                };
-                format!("model {name}: {parameters} parameters, {from}")
+                format!("model {name}: {parameters} parameters, {}", from.in_words())
             }
             None => format!("model {name}: neither the server nor its name says a size"),
         };

@@ -24,6 +24,7 @@ pub(crate) mod ollama;
 pub(crate) mod openai;
 pub(crate) mod otlp;
 pub(crate) mod paths;
+pub mod probe;
 pub(crate) mod receive;
 pub(crate) mod request;
 pub(crate) mod scan;

@@ -140,6 +140,18 @@ pub(crate) enum SizeFrom {
     Name,
 }
 
+impl SizeFrom {
+    /// For a person.
+    pub(crate) const fn in_words(self) -> &'static str {
+        match self {
+            Self::Configured => "configured",
+            Self::Counted => "counted by the server",
+            Self::Rounded => "rounded by the server",
+            Self::Name => "by its name",
+        }
+    }
+}
+
 /// What a server says about one of its models.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ModelFacts {

@@ -200,6 +200,41 @@ impl Site {
         &self.address
     }
 
+    /// The keys of a table that reach it in the same way, besides `url`: one line each.
+    pub(crate) fn keys(&self) -> String {
+        let place = |place: &SecretPlace| match place {
+            SecretPlace::Credential(name) => format!("{{ credential = {name:?} }}"),
+            SecretPlace::Env(name) => format!("{{ env = {name:?} }}"),
+            SecretPlace::File(path) => format!("{{ file = {path:?} }}"),
+        };
+        let mut lines = match &self.login {
+            // No table has a key for these: a kind of source that needs one knows it.
+            None | Some(Login::Header { .. } | Login::Session { .. } | Login::Signed(_)) => {
+                String::new()
+            }
+            Some(Login::Bearer(token)) => format!("bearer_token = {}\n", place(token)),
+            Some(Login::Basic { user, password }) => {
+                let password = place(password);
+                format!("basic = {{ user = {user:?}, password = {password} }}\n")
+            }
+        };
+        let tls = &self.tls;
+        let mut keys = Vec::new();
+        let authorities = tls.ca_file.as_ref();
+        keys.extend(authorities.map(|path| format!("ca_file = {path:?}")));
+        if let Some((certificate, key)) = &tls.client_certificate {
+            keys.push(format!("client_cert_file = {certificate:?}"));
+            keys.push(format!("client_key_file = {key:?}"));
+        }
+        if tls.min_version == TlsVersion::V12 {
+            keys.push("min_version = \"1.2\"".to_owned());
+        }
+        if !keys.is_empty() {
+            lines.push_str(&format!("tls = {{ {} }}\n", keys.join(", ")));
+        }
+        lines
+    }
+
     /// How it is verified.
     #[must_use]
     pub const fn tls(&self) -> &Tls {

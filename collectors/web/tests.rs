@@ -149,3 +149,13 @@ fn a_refusal_has_its_class_and_says_what_to_do() {
         .is_ok()
     );
 }
+
+#[test]
+fn what_a_server_was_reached_with_is_in_the_table() {
+    let text = "url = \"https://a\"\nbasic = { user = \"u\", password = { file = \"/p\" } }\n\
+                tls = { ca_file = \"/ca\", client_cert_file = \"/c\", client_key_file = \"/k\", min_version = \"1.2\" }\n";
+    let site: Site = toml::from_str(text).unwrap();
+    assert_eq!(format!("url = \"https://a\"\n{}", site.keys()), text);
+    let plain: Site = toml::from_str("url = \"http://a\"").unwrap();
+    assert_eq!(plain.keys(), "");
+}

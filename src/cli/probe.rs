@@ -4,6 +4,7 @@
 
 mod bacnet;
 mod coverage;
+mod inference;
 mod modbus;
 mod mqtt;
 mod snmp;
@@ -39,6 +40,8 @@ enum Kind {
     Bacnet(bacnet::Bacnet),
     /// The topics of an MQTT broker, and what is published on them.
     Mqtt(mqtt::Mqtt),
+    /// A server of AI models, or a gateway before some: what it is, its models, what it counts, how it is best read.
+    Inference(inference::Inference),
     /// A server with the query API of Prometheus, or the page of a node_exporter or windows_exporter.
     Prometheus(Box<Prometheus>),
     /// A power strip, a sensor or whatever else answers over SNMP: its outlets, sensors and values.
@@ -117,6 +120,10 @@ impl Probe {
                 let looked = mqtt.look()?;
                 (looked.found, looked.table)
             }
+            Kind::Inference(inference) => {
+                let looked = inference.look()?;
+                (looked.found, looked.table)
+            }
             Kind::Prometheus(prometheus) => {
                 let Suggestion { found, table } = prometheus.look()?;
                 (found, table)
@@ -181,17 +188,23 @@ impl Http {
 
 impl Access {
     fn site(self, address: Address) -> Result<Site, CliError> {
+        // As the configuration wants them, which is read from another directory.
+        let whole = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+        let client_certificate = self
+            .client_cert_file
+            .map(whole)
+            .zip(self.client_key_file.map(whole));
         let tls = Tls {
-            ca_file: self.ca_file,
-            client_certificate: self.client_cert_file.zip(self.client_key_file),
+            ca_file: self.ca_file.map(whole),
+            client_certificate,
             min_version: if self.tls12 {
                 TlsVersion::V12
             } else {
                 TlsVersion::V13
             },
         };
-        let basic = self.user.zip(self.password_file);
-        let login = match (self.bearer_token_file, basic) {
+        let basic = self.user.zip(self.password_file.map(whole));
+        let login = match (self.bearer_token_file.map(whole), basic) {
             (Some(file), _) => Some(Login::Bearer(SecretPlace::File(file))),
             (None, Some((user, file))) => Some(Login::Basic {
                 user,

@@ -21,6 +21,7 @@ mod keep_utc;
 mod lose_nothing;
 mod meet_odd_dashboards;
 mod operations;
+mod probe_a_model_server;
 mod refuse_what_is_wrong;
 mod replace_keys;
 mod rotate_keys;

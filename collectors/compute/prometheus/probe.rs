@@ -10,7 +10,7 @@ use super::page::Page;
 use super::query::{Client, QueryError};
 use crate::CollectError;
 use crate::exposition::{PAGE_BYTES_MAX, Reader};
-use crate::web::{Login, Request, SecretPlace, Site, TlsVersion, Web, malformed};
+use crate::web::{Request, Site, Web, malformed};
 
 /// A person is waiting.
 const WITHIN: Duration = Duration::from_secs(20);
@@ -76,7 +76,7 @@ async fn server(web: &dyn Web, site: &Site, at: Timestamp) -> Result<Suggestion,
         "[[compute.prometheus]]\nurl = {:?}\n",
         site.address().to_string()
     );
-    table.push_str(&access(site));
+    table.push_str(&site.keys());
     match names.as_slice() {
         [] => {}
         [_] => table.push_str("# every machine that it watches is reported\n"),
@@ -143,7 +143,7 @@ async fn exporter(web: &dyn Web, site: &Site, path: &str) -> Result<Suggestion, 
     );
     found.extend(read.bad_lines_in_words());
     let mut table = format!("[[compute.prometheus]]\nkind = \"exporter\"\nurl = {url:?}\n");
-    table.push_str(&access(site));
+    table.push_str(&site.keys());
     if let Some(name) = page.nodename.as_deref().filter(|name| !name.is_empty()) {
         // The machine that the agent runs on has an id already.
         let _ = writeln!(
@@ -152,59 +152,4 @@ async fn exporter(web: &dyn Web, site: &Site, path: &str) -> Result<Suggestion, 
         );
     }
     Ok(Suggestion { found, table })
-}
-
-/// The keys that the server was reached with.
-fn access(site: &Site) -> String {
-    let place = |place: &SecretPlace| match place {
-        SecretPlace::Credential(name) => format!("{{ credential = {name:?} }}"),
-        SecretPlace::Env(name) => format!("{{ env = {name:?} }}"),
-        SecretPlace::File(path) => format!("{{ file = {path:?} }}"),
-    };
-    let mut lines = match site.login() {
-        // Nothing that is probed has sessions, or asks for signatures.
-        None | Some(Login::Header { .. } | Login::Session { .. } | Login::Signed(_)) => {
-            String::new()
-        }
-        Some(Login::Bearer(token)) => format!("bearer_token = {}\n", place(token)),
-        Some(Login::Basic { user, password }) => {
-            format!(
-                "basic = {{ user = {user:?}, password = {} }}\n",
-                place(password)
-            )
-        }
-    };
-    let tls = site.tls();
-    let mut keys = Vec::new();
-    keys.extend(
-        tls.ca_file
-            .as_ref()
-            .map(|path| format!("ca_file = {path:?}")),
-    );
-    if let Some((certificate, key)) = &tls.client_certificate {
-        keys.push(format!("client_cert_file = {certificate:?}"));
-        keys.push(format!("client_key_file = {key:?}"));
-    }
-    if tls.min_version == TlsVersion::V12 {
-        keys.push("min_version = \"1.2\"".to_owned());
-    }
-    if !keys.is_empty() {
-        let _ = writeln!(lines, "tls = {{ {} }}", keys.join(", "));
-    }
-    lines
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_server_was_reached_with_is_in_the_table() {
-        let text = "url = \"https://a\"\nbasic = { user = \"u\", password = { file = \"/p\" } }\n\
-                    tls = { ca_file = \"/ca\", client_cert_file = \"/c\", client_key_file = \"/k\", min_version = \"1.2\" }\n";
-        let site: Site = toml::from_str(text).unwrap();
-        assert_eq!(format!("url = \"https://a\"\n{}", access(&site)), text);
-        let plain: Site = toml::from_str("url = \"http://a\"").unwrap();
-        assert_eq!(access(&plain), "");
-    }
 }
