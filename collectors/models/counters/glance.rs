@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::dialect::{Count, Dialect};
+use super::dialect::{Count, Dialect, Wanted};
 use super::page::Page;
 use crate::exposition::{Found, Item};
 use crate::models::request::Word;
@@ -83,7 +83,10 @@ impl Pages {
             (Read::LlamaCpp, Box::new(llamacpp::metrics::LlamaCpp)),
             (
                 Read::Triton,
-                Box::new(triton::metrics::Triton { models: Vec::new() }),
+                Box::new(triton::metrics::Triton(Wanted {
+                    models: BTreeSet::new(),
+                    has_energy: true,
+                })),
             ),
         ];
         Self {

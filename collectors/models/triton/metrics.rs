@@ -17,7 +17,7 @@ pub(crate) fn open(wanted: &Wanted, site: &Site, host: &Host) -> Result<Counters
 
 /// Triton.
 #[derive(Debug)]
-pub(crate) struct Triton(Wanted);
+pub(crate) struct Triton(pub(crate) Wanted);
 
 impl Dialect for Triton {
     fn meaning(&self, sample: &Sample<'_>) -> Option<Meaning> {
