@@ -3,6 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -319,7 +320,17 @@ fn no_prompt_is_anywhere_but_in_the_servers_own_logs() {
     let lines = agent.lines();
     assert!(lines.iter().any(|line| line.contains("models/source")));
     assert!(lines.iter().all(|line| !line.contains(CANARY)));
-    // Its memory holds what passes through it, and nobody gets that: a crash leaves no core dump.
+    // Its memory holds what passes through it, and nobody gets that: a crash leaves no core dump, where another program
+    // with the same limits leaves one.
+    let other = Command::new("sh")
+        .args(["-c", "ulimit -c unlimited; kill -ABRT $$"])
+        .current_dir(servers.path())
+        .status()
+        .unwrap();
+    assert!(
+        other.core_dumped(),
+        "nothing is dumped here at all, so that this proves nothing: see `ulimit -Hc` and kernel.core_pattern"
+    );
     assert!(!agent.crash(), "the agent left a core dump");
 }
 
