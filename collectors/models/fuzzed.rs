@@ -5,6 +5,7 @@
 /// Answers about models, and names with sizes.
 pub fn facts(bytes: &[u8]) {
     super::facts::read_any(bytes);
+    super::probe::read_any(bytes);
 }
 
 /// Lines of logs, by the reader of every kind of server.

@@ -12,6 +12,7 @@ mod tests;
 
 use jiff::{SignedDuration, Timestamp};
 
+pub(super) use self::answers::read_any;
 use self::questions::Questions;
 use self::server::{Found, Kind};
 use super::counters::glance::{Glance, Pages};

@@ -6,8 +6,18 @@ use super::Model;
 use super::server::{Found, Kind};
 use crate::web::Site;
 
+/// GPUs of the server, on this machine.
+const GPUS: &str =
+    "# gpus = [0]    # its GPUs on this machine, as nvidia-smi numbers them: measures the energy\n";
+
 /// Where exporters of spans post to.
 const OTLP: &str = "127.0.0.1:4317";
+
+/// What a log has of the address of its server.
+const HELD: &str = "its models; what the log tells is held against its counters, where it has them";
+
+/// The same of a server whose counters are not read.
+const OF_TEI: &str = "the name of its model; `status` then says that it has none of TGI's counters";
 
 /// Most models without a size for which a table is printed.
 const MODELS_MAX: usize = 10;
@@ -17,7 +27,7 @@ pub(super) const fn cannot(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Vllm | Kind::Nim => &[
             "not known by metrics: single requests, their ids, tags and durations; the path, where several are in use; LoRA adapters",
-            "its log has neither model nor tokens",
+            "its log has no tokens",
         ],
         Kind::Sglang => &[
             "not known by metrics: single requests, their ids and durations; tags only with --tokenizer-metrics-allowed-custom-labels",
@@ -30,7 +40,7 @@ pub(super) const fn cannot(kind: Kind) -> &'static [&'static str] {
             &["not known: tokens, ids and tags; its log tells each request and how long it took"]
         }
         Kind::LlamaCpp => &[
-            "its metrics count no requests, so that no figure can be made of them; its log tells each one, with tokens and duration",
+            "its metrics count no requests, so that nothing of them is in the share of routine tasks; its log tells each one, with tokens and duration",
             "not known by its log: ids and tags; use rules, or one server for each kind of task",
         ],
         Kind::Ollama => &[
@@ -64,7 +74,7 @@ pub(super) fn all(
     match found.kind {
         Kind::Vllm | Kind::Nim => {
             text.remark(&format!(
-                "Best: a span for each request, with id, tokens and duration. Start the server with\n\
+                "Best: a span for each request, with id, tokens, duration and the tags of X-Request-Id. Start the server with\n\
                  --otlp-traces-endpoint http://{OTLP} and take this table instead of the other one:"
             ));
             text.remark(&servers.otlp("    # for the name of its model, which spans lack"));
@@ -76,7 +86,7 @@ pub(super) fn all(
                 "Best: its log, a record for each request. Start the server with\n\
                  --log-requests --log-requests-level 0 --log-requests-format json, and take this table instead of the other one:",
             );
-            text.remark(&servers.logged("sglang", "sglang.service"));
+            text.remark(&servers.logged("sglang", "sglang.service", HELD));
             text.remark(&format!(
                 "\nOr a span for each request: --enable-trace --otlp-traces-endpoint {OTLP}"
             ));
@@ -91,19 +101,22 @@ pub(super) fn all(
         }
         Kind::Tgi => {
             text.remark("Best: its log, with output tokens and duration of each request:");
-            text.remark(&servers.logged("tgi", "tgi.service"));
+            text.remark(&servers.logged("tgi", "tgi.service", HELD));
             text.remark("\nSums of its counters, with input tokens:");
             text.table(&servers.asked("tgi"));
         }
-        Kind::Tei => text.table(&servers.logged("tgi", "tei.service")),
-        Kind::LlamaCpp => text.table(&servers.logged("llamacpp", "llama-server.service")),
-        Kind::Ollama => text.table(&servers.logged("ollama", "ollama.service")),
+        Kind::Tei => text.table(&servers.logged("tgi", "tei.service", OF_TEI)),
+        Kind::LlamaCpp => text.table(&servers.logged("llamacpp", "llama-server.service", HELD)),
+        Kind::Ollama => {
+            text.table(&servers.logged("ollama", "ollama.service", "names and sizes of its models"))
+        }
         Kind::Triton if has_counters => text.table(&servers.asked("triton")),
         Kind::Triton => {
             text.remark("Its metrics are on a port of their own, normally 8002; probe that to see what they count.");
-            let host = site.address().authority();
-            let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
-            let page = format!("http://{host}:8002");
+            let page = match site.address().host() {
+                host if host.contains(':') => format!("http://[{host}]:8002"),
+                host => format!("http://{host}:8002"),
+            };
             text.table(&format!("{}url = \"{page}\"\n", head("triton")));
         }
         Kind::LiteLlm => {
@@ -169,19 +182,20 @@ impl Servers<'_> {
         let url = if is_usual { &base } else { self.page };
         let _ = writeln!(table, "url = \"{url}\"");
         table.push_str(&self.site.keys());
-        if kind != "triton" {
-            table.push_str("# gpus = [0]    # its GPUs on this machine, as nvidia-smi numbers them: measures the energy\n");
-        }
+        // Triton counts the energy of its GPUs itself.
+        table.push_str(match kind {
+            "triton" => "# models = [\"ensemble\"]    # those that callers ask for, where one is made of others\n",
+            _ => GPUS,
+        });
         table
     }
 
     /// Its log is followed.
-    fn logged(&self, kind: &str, unit: &str) -> String {
+    fn logged(&self, kind: &str, unit: &str, url: &str) -> String {
         format!(
-            "{}journal = \"{unit}\"    # the unit that runs it; else log = \"/PATH\" of its output or its container's\n{}\
-             # gpus = [0]    # its GPUs on this machine, as nvidia-smi numbers them: measures the energy\n",
+            "{}journal = \"{unit}\"    # the unit that runs it; else log = \"/PATH\" of its output or its container's\n{}{GPUS}",
             head(kind),
-            self.url("    # names and sizes of its models")
+            self.url(&format!("    # {url}"))
         )
     }
 

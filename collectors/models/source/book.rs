@@ -142,10 +142,12 @@ impl Book {
             since: at,
             sources: BTreeMap::new(),
         };
-        let Some(now) = &self.now else {
+        let Some(now) = &mut self.now else {
             self.now = Some(begin());
             return;
         };
+        // The clock was ahead; what is counted stays.
+        now.since = now.since.min(at);
         let age = at.duration_since(now.since);
         if age < HALF {
             return;
@@ -262,6 +264,8 @@ mod tests {
         book.turn(at(90 * 24));
         assert_eq!(requests(&book), (0, 0, 0), "nothing ran for two months");
         assert_eq!(Book::resumed("{\"now\": 7}").since(), None);
+        book.turn(at(80 * 24));
+        assert_eq!(book.since(), Some(at(80 * 24)), "the clock was set back");
     }
 
     #[test]

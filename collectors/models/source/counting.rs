@@ -125,7 +125,7 @@ impl Counts {
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} requests, {} tokens", self.requests, self.tokens)?;
-        for (by, requests) in &self.by {
+        for (by, requests) in self.by.iter().filter(|(_, requests)| **requests > 0) {
             write!(f, ", {requests} by {by}")?;
         }
         if self.duplicates > 0 {

@@ -3,11 +3,11 @@
 //! Promises: route metadata alone; a suggestion leaves the judgement to the person, and is refused as long as nobody judged.
 //! Refuses: guessing how hard a task is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use cms_spec::units::Fixed;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::book::{Amount, Book, Decider, Frequent, OfSource, Spot};
@@ -22,6 +22,9 @@ const UNSIZED_MAX: usize = 10;
 
 /// Most of them, and of rules without a match, in `status`.
 const ADVISED_MAX: usize = 3;
+
+/// How long a rule may wait for its first request before `status` names it: most work comes once a day.
+const SETTLED: SignedDuration = SignedDuration::from_hours(24);
 
 /// What decided the kinds of tasks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -87,6 +90,8 @@ pub struct IdleRule {
     pub says: String,
     /// Why, as far as the rules themselves tell.
     pub why: String,
+    /// Whether an earlier rule takes all of it, so that it can never match.
+    pub is_covered: bool,
 }
 
 /// Unclassified requests that have all this in common.
@@ -121,8 +126,10 @@ pub struct Unsized {
     pub source: String,
     /// Its name, where requests carry one.
     pub model: Option<String>,
-    /// Requests to it.
+    /// Requests to it; none where its server counts tokens alone.
     pub requests: u64,
+    /// Their output tokens, where they are told.
+    pub output_tokens: u64,
     /// A table for the configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub table: Option<String>,
@@ -163,7 +170,7 @@ impl Decisions {
     }
 
     /// What `status` says besides its counts: what is missing, and the next step.
-    pub(super) fn advice(&self) -> Vec<String> {
+    pub(super) fn advice(&self, at: Timestamp) -> Vec<String> {
         let mut lines = Vec::new();
         if let Some(percent) = self.unclassified_percent
             && self.unclassified > 0
@@ -176,24 +183,29 @@ impl Decisions {
                 self.since.map(in_words).unwrap_or_default()
             ));
         }
-        if self.requests > 0 {
-            for idle in self.idle_rules.iter().take(ADVISED_MAX) {
-                lines.push(format!(
-                    "rule {} has matched nothing: {}",
-                    idle.rule, idle.why
-                ));
-            }
+        // A rule that another one covers can never match; any other one may wait for its first request.
+        let is_settled = self
+            .since
+            .is_some_and(|since| at.duration_since(since) >= SETTLED);
+        let idle = self.idle_rules.iter();
+        let idle = idle.filter(|idle| idle.is_covered || is_settled);
+        for idle in idle.take(ADVISED_MAX) {
+            let (rule, why) = (idle.rule, &idle.why);
+            lines.push(format!("rule {rule} has matched nothing: {why}"));
         }
-        for model in self.unsized_models.iter().take(ADVISED_MAX) {
-            let requests = model.requests;
+        let counted = self
+            .unsized_models
+            .iter()
+            .filter(|model| model.requests > 0);
+        for model in counted.take(ADVISED_MAX) {
+            let (requests, source) = (model.requests, &model.source);
             lines.push(match &model.model {
                 Some(name) => format!(
                     "model {name}: its size is unknown, so that {requests} requests count as to a large model; say it in \
                      [[models.model]]"
                 ),
                 None => format!(
-                    "{}: {requests} requests say no model; give the source its `url`, where it can be asked for",
-                    model.source
+                    "{source}: {requests} requests say no model; give the source its `url`, where it can be asked for"
                 ),
             });
         }
@@ -239,10 +251,10 @@ fn source(name: &str, of: &OfSource, rules: &[Rule]) -> Source {
             }
         });
     }
-    if of.by.others.requests > 0 {
+    if of.by.others != Amount::default() {
         decided.push(row("former rule", None, None, of.by.others));
     }
-    if open.requests > 0 {
+    if open != Amount::default() {
         decided.push(row("nothing", None, None, open));
     }
     let order = ["tags", "rule", "former rule", "path", "nothing"];
@@ -258,18 +270,23 @@ fn source(name: &str, of: &OfSource, rules: &[Rule]) -> Source {
 /// Rules that no request has matched.
 fn idle(all: &BTreeMap<&str, OfSource>, rules: &[Rule]) -> Vec<IdleRule> {
     let mut found = Vec::new();
+    let later = later(all, rules);
+    let mut known = BTreeSet::new();
     for (at, rule) in rules.iter().enumerate() {
         let says = rule.to_string();
-        let earlier = rules.iter().take(at);
-        let covering = earlier.clone().position(|other| other.covers(rule));
-        let is_first = earlier.clone().all(|other| other.to_string() != says);
+        let is_first = known.insert(says.clone());
         let decider = Decider::Rule(says.clone());
         let has_matched = all.values().any(|of| of.by.kept.contains_key(&decider));
         if has_matched && is_first {
             continue;
         }
+        let covering = rules.iter().take(at).position(|other| other.covers(rule));
+        let later = later.get(&By::Rule(at + 1)).copied().unwrap_or(0);
         let why = match covering {
             Some(other) => format!("rule {} comes first and takes all of it", other + 1),
+            None if later > 0 => {
+                format!("it came after {later} requests such as it takes from now on")
+            }
             None => {
                 "no request had all of this; compare it with the routes that are told".to_owned()
             }
@@ -278,9 +295,28 @@ fn idle(all: &BTreeMap<&str, OfSource>, rules: &[Rule]) -> Vec<IdleRule> {
             rule: at + 1,
             says,
             why,
+            is_covered: covering.is_some(),
         });
     }
     found
+}
+
+/// How many unclassified requests each rule would take now.
+fn later(all: &BTreeMap<&str, OfSource>, rules: &[Rule]) -> BTreeMap<By, u64> {
+    let mut later: BTreeMap<By, u64> = BTreeMap::new();
+    for (name, of) in all {
+        for (spot, amount) in &of.open.kept {
+            let requests = later.entry(decided_now(rules, name, spot)).or_default();
+            *requests = requests.saturating_add(amount.requests);
+        }
+    }
+    later
+}
+
+/// What decides the next requests of this kind.
+fn decided_now(rules: &[Rule], source: &str, spot: &Spot) -> By {
+    let model = spot.model.as_ref();
+    classify(rules, source, model, &Tags::default(), &spot.route()).by
 }
 
 /// The most frequent routes of unclassified requests, and how many requests there are besides.
@@ -302,14 +338,8 @@ fn routes(all: &BTreeMap<&str, OfSource>, rules: &[Rule]) -> (Vec<Unclassified>,
     }
     let is_alone = all.len() == 1;
     let of = |(source, spot, amount): (&str, &Spot, Amount)| {
-        let class = classify(
-            rules,
-            source,
-            spot.model.as_ref(),
-            &Tags::default(),
-            &spot.route(),
-        );
-        let decided_now = (class.by != By::Nothing).then(|| class.by.to_string());
+        let by = decided_now(rules, source, spot);
+        let decided_now = (by != By::Nothing).then(|| by.to_string());
         let rule = decided_now
             .is_none()
             .then(|| suggested(source, spot, is_alone));
@@ -377,11 +407,12 @@ fn unsized_models(
                 source: (*name).to_owned(),
                 model: model.as_ref().map(|word| word.as_str().to_owned()),
                 requests: amount.requests,
+                output_tokens: amount.output_tokens,
                 table,
             });
         }
     }
-    found.sort_by_key(|model| std::cmp::Reverse(model.requests));
+    found.sort_by_key(|model| std::cmp::Reverse((model.requests, model.output_tokens)));
     found.truncate(UNSIZED_MAX);
     found
 }

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use cms_spec::reading::Readings;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
@@ -41,6 +41,9 @@ pub use settings::REGISTRATION;
 /// Most problems that are told in one line.
 const TOLD_MAX: usize = 3;
 
+/// How often is looked up what `status` says besides counts: with many rules it costs more than a tick.
+const ADVICE_EVERY: SignedDuration = SignedDuration::from_secs(10);
+
 /// The collector.
 struct Models {
     host: Host,
@@ -48,6 +51,9 @@ struct Models {
     feeds: Vec<Running>,
     book: Book,
     details: Vec<String>,
+    /// What `status` says besides counts, and when that was looked up.
+    advice: Vec<String>,
+    advised: Option<Timestamp>,
     trouble: Option<String>,
 }
 
@@ -91,6 +97,8 @@ impl Models {
             feeds: config.sources.iter().cloned().map(Running::new).collect(),
             book: Book::default(),
             details: Vec::new(),
+            advice: Vec::new(),
+            advised: None,
             trouble: None,
         })
     }
@@ -145,7 +153,15 @@ impl Collector for Models {
             out.resume_from(kept);
         }
         self.details = self.feeds.iter().flat_map(Running::details).collect();
-        self.details.extend(self.decided().advice());
+        let is_over = |advised: Timestamp| {
+            let passed = at.duration_since(advised);
+            passed.is_negative() || passed >= ADVICE_EVERY
+        };
+        if self.advised.is_none_or(is_over) {
+            self.advised = Some(at);
+            self.advice = self.decided().advice(at);
+        }
+        self.details.extend(self.advice.iter().cloned());
         let troubles: Vec<String> = self.feeds.iter().filter_map(|f| f.trouble(at)).collect();
         let more = troubles.len().saturating_sub(TOLD_MAX);
         let told: Vec<String> = troubles.into_iter().take(TOLD_MAX).collect();

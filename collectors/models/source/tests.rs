@@ -218,6 +218,8 @@ fn models(acknowledged: &Arc<Mutex<u64>>) -> Models {
         feeds: vec![Running::new(spec)],
         book: Book::default(),
         details: Vec::new(),
+        advice: Vec::new(),
+        advised: None,
         trouble: None,
     }
 }
@@ -424,6 +426,17 @@ async fn who_decided_is_counted_over_restarts_and_what_no_rule_knows_becomes_a_s
     ] {
         assert!(advice.contains(part), "{part}: {advice}");
     }
+    assert!(!advice.contains("rule 3 has"), "it may wait for a day");
+    let mut quiet = Readings::default();
+    collector
+        .collect(at(86_400), &mut quiet)
+        .await
+        .expect("a tick");
+    let advice = collector.details().join("\n");
+    assert!(
+        advice.contains("rule 3 has matched nothing: no request"),
+        "{advice}"
+    );
 
     // As long as nobody has judged, the suggestion is refused; judged, it decides what comes.
     let settings = |text: &str| {
@@ -448,6 +461,31 @@ async fn who_decided_is_counted_over_restarts_and_what_no_rule_knows_becomes_a_s
     assert_eq!(seen.since, Some(at(0)));
     assert_eq!(seen.routes[0].decided_now.as_deref(), Some("rule 1"));
     assert_eq!(seen.routes[0].rule, None);
+    let why = "it came after 3 requests such as it takes from now on";
+    assert_eq!(seen.idle_rules[0].why, why);
     assert_eq!(rows(&seen)[1].0, "former rule");
     assert_eq!(seen.unsized_models.len(), 1, "{:?}", seen.unsized_models);
+}
+
+#[test]
+fn tokens_without_requests_are_decided_and_are_no_share_of_anything() {
+    let shared = shared();
+    let mut counting = Counting::new(&shared, "llama", at(0), Unshared::default());
+    counting.sum(Sum {
+        output_tokens: Some(7),
+        model: Some(word("house")),
+        ..Sum::default()
+    });
+    let mut book = Book::default();
+    book.turn(at(0));
+    book.add("llama", std::mem::take(&mut counting.noted), &[]);
+    let seen = Decisions::of(&book, &[], &["llama"], &|_| false);
+    let row = &seen.sources[0].decided[0];
+    assert_eq!(
+        (row.by, row.requests, row.output_tokens, row.share_percent),
+        ("nothing", 0, 7, None)
+    );
+    assert_eq!(seen.routes[0].output_tokens, 7);
+    assert_eq!(seen.unsized_models[0].output_tokens, 7);
+    assert_eq!(seen.advice(at(0)), Vec::<String>::new());
 }

@@ -44,7 +44,7 @@ pub(super) fn text(decisions: &Decisions) -> String {
     for source in &decisions.sources {
         line(String::new());
         line(format!("# {}: {} requests", source.source, source.requests));
-        if source.requests == 0 {
+        if source.decided.is_empty() {
             continue;
         }
         line(format!(
@@ -92,11 +92,14 @@ pub(super) fn text(decisions: &Decisions) -> String {
     }
     for model in &decisions.unsized_models {
         line(String::new());
-        let of = format!("{} requests of {}", model.requests, model.source);
+        let of = format!(
+            "{} requests of {}, {} output tokens",
+            model.requests, model.source, model.output_tokens
+        );
         line(match &model.table {
             Some(table) => format!("# {of}\n{table}"),
             None => format!(
-                "# {of} name no model: give the source the `url` of its server, where it can be asked for"
+                "# {of}, without the name of a model: give the source the `url` of its server, where it can be asked for"
             ),
         });
     }
