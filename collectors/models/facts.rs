@@ -175,11 +175,14 @@ impl Facts {
 
     /// What is known, one line each.
     pub(crate) fn details(&self) -> Vec<String> {
-        let line = |(name, known): (&Word, &Known)| match known.size {
-            Some((parameters, from)) => {
-                format!("model {name}: {parameters} parameters, {}", from.in_words())
+        let line = |(name, known): (&Word, &Known)| {
+            let name = name.clone().without_folder();
+            match known.size {
+                Some((parameters, from)) => {
+                    format!("model {name}: {parameters} parameters, {}", from.in_words())
+                }
+                None => format!("model {name}: neither the server nor its name says a size"),
             }
-            None => format!("model {name}: neither the server nor its name says a size"),
         };
         self.known.iter().map(line).collect()
     }

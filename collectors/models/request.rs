@@ -31,6 +31,18 @@ impl Word {
         byte.is_ascii_alphanumeric() || b"._:/@+-".contains(&byte)
     }
 
+    /// The name of a model whose server names it by its place: the file's alone, because paths stay on the host.
+    pub(crate) fn without_folder(self) -> Self {
+        let path = self
+            .0
+            .strip_prefix('/')
+            .map(|path| path.trim_end_matches('/'));
+        match path.and_then(|path| path.rsplit('/').next()) {
+            Some(name) if !name.is_empty() => Self(name.into()),
+            _ => self,
+        }
+    }
+
     /// The name as text.
     pub(crate) fn as_str(&self) -> &str {
         &self.0

@@ -257,6 +257,7 @@ def main():
             for line in agent.said("status").splitlines():
                 if "it" in line.split(":")[0].split():
                     print(f"  {agent.way} | {line.strip()}")
+        is_right &= wait("log and counters to agree", lambda: "counters agree" in agents["log"].said("status"), 300)
         with server.log.open("a") as log:
             for number in range(max(40, client.requests // 2)):
                 log.write(forged(arguments.kind, number))

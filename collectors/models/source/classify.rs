@@ -80,6 +80,11 @@ impl Pattern {
         }
     }
 
+    /// Whether it begins as a path of a file does.
+    pub(super) fn is_path(&self) -> bool {
+        self.text.as_str().starts_with('/')
+    }
+
     fn matches(&self, name: Option<&Word>) -> bool {
         let Some(name) = name else { return false };
         if self.is_beginning {

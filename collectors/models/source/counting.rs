@@ -335,7 +335,8 @@ impl Shared {
 }
 
 impl Out for Counting {
-    fn request(&mut self, request: Request) {
+    fn request(&mut self, mut request: Request) {
+        request.model = request.model.map(Word::without_folder);
         if let Some(id) = &request.id {
             let hash = digest(&SHA256, id.as_str().as_bytes());
             let first = hash.as_ref().first_chunk::<8>();
@@ -392,7 +393,8 @@ impl Out for Counting {
         }
     }
 
-    fn sum(&mut self, sum: Sum) {
+    fn sum(&mut self, mut sum: Sum) {
+        sum.model = sum.model.map(Word::without_folder);
         let requests = sum.requests.unwrap_or(0);
         let input = sum.input_tokens.unwrap_or(0);
         let tokens = input.saturating_add(sum.output_tokens.unwrap_or(0));
@@ -415,7 +417,8 @@ impl Out for Counting {
         }
     }
 
-    fn model(&mut self, facts: ModelFacts) {
+    fn model(&mut self, mut facts: ModelFacts) {
+        facts.name = facts.name.without_folder();
         self.shared.state().sizes.learn(facts);
     }
 

@@ -75,6 +75,10 @@ const MODELS_MAX: usize = 1_000;
 /// Largest model: ten thousand times what is sold as one today is a slip of units.
 const PARAMETERS_MAX: u64 = 100_000_000_000_000;
 
+/// What is wrong with a model that is named by its place.
+const BY_FILE: &str = "a model that its server names by a path is known by its file or folder alone, because paths stay on the \
+    host: leave out everything up to the last /";
+
 /// The small model that routine requests could have gone to, unless the table names another: the size at which
 /// instruction-tuned models do classification and extraction well.
 const SMALL_PARAMETERS: u64 = 8_000_000_000;
@@ -190,7 +194,7 @@ struct MatchWritten {
     source: Option<Spanned<String>>,
     path: Option<PatternWritten>,
     key: Option<PatternWritten>,
-    model: Option<PatternWritten>,
+    model: Option<Spanned<PatternWritten>>,
     adapter: Option<PatternWritten>,
 }
 
@@ -334,12 +338,17 @@ fn rules(written: Vec<Spanned<RuleWritten>>, names: &BTreeSet<String>) -> Result
             );
             return Err(Wrong::at(source.span(), message));
         }
+        if let Some(model) = &wanted.model
+            && model.get_ref().0.is_path()
+        {
+            return Err(Wrong::at(model.span(), BY_FILE));
+        }
         let pattern = |written: Option<PatternWritten>| written.map(|pattern| pattern.0);
         let rule = Rule {
             source: wanted.source.map(Spanned::into_inner),
             path: pattern(wanted.path),
             key: pattern(wanted.key),
-            model: pattern(wanted.model),
+            model: pattern(wanted.model.map(Spanned::into_inner)),
             adapter: pattern(wanted.adapter),
             task_type: task_type.map(|task| task.0),
             complexity: match complexity {
@@ -363,6 +372,9 @@ fn sizes(written: Vec<Spanned<ModelWritten>>) -> Result<Vec<ModelFacts>, Wrong> 
         let ModelWritten { name, parameters } = model.into_inner();
         let span = name.span();
         let name = name.into_inner().0;
+        if name.as_str().starts_with('/') {
+            return Err(Wrong::at(span, BY_FILE));
+        }
         if !known.insert(name.clone()) {
             let message = format!("the size of {:?} is said twice", name.as_str());
             return Err(Wrong::at(span, message));

@@ -11,7 +11,7 @@ use super::counting::{Counting, Small, Unshared};
 use super::settings::Spec;
 use super::*;
 use crate::models::feed::{Feed, Out};
-use crate::models::request::{Request, Sum, Tags, Used, Word};
+use crate::models::request::{ModelFacts, Request, SizeFrom, Sum, Tags, Used, Word};
 use crate::web::Offline;
 
 fn word(text: &str) -> Word {
@@ -262,6 +262,38 @@ async fn a_restart_goes_on_where_the_store_says_and_a_panic_costs_nothing_else()
     );
     assert_eq!(sample.tallies.len(), 1);
     assert_eq!(after.trouble(), None);
+}
+
+#[test]
+fn a_model_that_is_named_by_its_place_is_told_by_its_file() {
+    let shared = shared();
+    let mut counting = Counting::new(&shared, "local", at(0), Unshared::default());
+    let place = word("/srv/models/of.alice/gemma-3.gguf");
+    counting.model(ModelFacts {
+        name: place.clone(),
+        parameters: 268_098_176,
+        from: SizeFrom::Counted,
+    });
+    counting.request(Request {
+        model: Some(place.clone()),
+        ..request(1, 10)
+    });
+    counting.sum(Sum {
+        model: Some(place),
+        requests: Some(2),
+        ..Sum::default()
+    });
+    let sample = told(counting);
+    assert_eq!(sample.inferences[0].model, "gemma-3.gguf");
+    assert_eq!(sample.inferences[0].parameters, Some(268_098_176));
+    assert_eq!(sample.tallies[0].key.model, "gemma-3.gguf");
+    for (name, told) in [
+        ("/srv/qwen3/", "qwen3"),
+        ("Qwen/Qwen3-8B", "Qwen/Qwen3-8B"),
+        ("/", "/"),
+    ] {
+        assert_eq!(word(name).without_folder().as_str(), told);
+    }
 }
 
 #[test]
