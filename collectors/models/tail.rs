@@ -14,6 +14,7 @@ mod identity;
 mod joined;
 mod journal;
 mod names;
+mod packed;
 pub(crate) mod place;
 mod saved;
 mod stream;

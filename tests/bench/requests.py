@@ -109,7 +109,7 @@ def main():
             agent.wait(60)
         size = sum(path.stat().st_size for path in (here / "store").rglob("*") if path.is_file())
         is_whole = (requests, tokens) == (written, written * 110)
-        print(f"{written} written: {'all told' if is_whole else 'NOT ALL TOLD'}; the store has {size / 2**20:.0f} MiB")
+        print(f"{written} written: {'all told' if is_whole else 'NOT ALL TOLD'}; the store has {size / 2**10:.0f} KiB")
         sys.exit(0 if is_whole else 1)
 
 

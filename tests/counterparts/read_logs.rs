@@ -78,7 +78,9 @@ fn the_journal_of_systemd_is_read() {
 }
 
 /// How many lines are missing although they are in a file, how many are in no file, and how many are there twice.
-fn turned(style: &str) -> (usize, usize, usize) {
+///
+/// It is looked at after so many milliseconds, and turned every 150.
+fn turned(style: &str, look_ms: u64) -> (usize, usize, usize) {
     let logrotate = debian("/usr/sbin/logrotate");
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("app.log");
@@ -120,7 +122,7 @@ fn turned(style: &str) -> (usize, usize, usize) {
         });
         while !is_written.load(Ordering::Acquire) {
             take(&mut reading);
-            thread::sleep(Duration::from_millis(20));
+            thread::sleep(Duration::from_millis(look_ms));
         }
     });
     let mut lines = take(&mut reading);
@@ -136,7 +138,11 @@ fn turned(style: &str) -> (usize, usize, usize) {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().as_encoded_bytes();
         if name.starts_with(b"app.log") {
-            let text = fs::read_to_string(path).unwrap();
+            let text = if path.extension() == Some("gz".as_ref()) {
+                printed(&Command::new("gzip").arg("-dc").arg(path).output().unwrap())
+            } else {
+                fs::read_to_string(path).unwrap()
+            };
             let numbers = text.lines().map(|line| line.rsplit(' ').next().unwrap());
             left.extend(numbers.map(|number| number.parse::<usize>().unwrap()));
         }
@@ -171,9 +177,21 @@ fn appended(log: &Path) -> File {
 
 #[test]
 fn logrotate_loses_nothing_when_it_renames_and_little_when_it_copies() {
-    assert_eq!(turned("create"), (0, 0, 0));
-    let (missing, nowhere, repeated) = turned("copytruncate");
+    assert_eq!(turned("create", 20), (0, 0, 0));
+    let (missing, nowhere, repeated) = turned("copytruncate", 20);
     assert_eq!((missing, repeated), (0, 0));
     // What is written between the copy and the end of its file, of each turn.
+    assert!(nowhere < LINES / 4, "{nowhere} lines are in no file");
+}
+
+#[test]
+fn logrotate_loses_nothing_when_it_compresses() {
+    // Of two files that are turned between two looks one is never seen uncompressed.
+    let styles = ["create\n compress", "create\n compress\n delaycompress"];
+    for style in styles {
+        assert_eq!(turned(style, 500), (0, 0, 0), "{style}");
+    }
+    let (missing, nowhere, repeated) = turned("copytruncate\n compress", 500);
+    assert_eq!((missing, repeated), (0, 0));
     assert!(nowhere < LINES / 4, "{nowhere} lines are in no file");
 }

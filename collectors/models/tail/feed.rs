@@ -164,7 +164,7 @@ impl Taker<Reader> for Telling<'_> {
 
 /// How often lines were lost, or may have been.
 fn losses(counts: &Counts) -> u64 {
-    counts.lost + counts.odd + counts.truncated + counts.gone
+    counts.lost + counts.odd + counts.truncated + counts.gone + counts.damaged
 }
 
 /// The counts in words; what did not happen is left out but for losses.
@@ -187,6 +187,12 @@ fn told(counts: &Counts) -> String {
     add(counts.rotations, "rotation", "rotations", false);
     add(counts.copytruncates, "copytruncate", "copytruncates", false);
     add(
+        counts.packed,
+        "compressed file read",
+        "compressed files read",
+        false,
+    );
+    add(
         counts.truncated,
         "emptied without a copy",
         "emptied without a copy",
@@ -196,6 +202,12 @@ fn told(counts: &Counts) -> String {
         counts.gone,
         "file gone before its end",
         "files gone before their end",
+        false,
+    );
+    add(
+        counts.damaged,
+        "compressed file damaged",
+        "compressed files damaged",
         false,
     );
     told

@@ -13,6 +13,7 @@ use rustix::fs::{OFlags, SeekFrom};
 use super::colours::{Finder, Next};
 use super::identity::{FENCE_BYTES, Fence, HEAD_BYTES, Hashed, Known, Node, read_full};
 use super::joined::LINE_BYTES_MAX;
+use super::packed::{Packed, Packing};
 use super::place::Wrapper;
 use super::wrapper::Form;
 
@@ -23,7 +24,7 @@ pub(super) const PIECE_BYTES: usize = 256 * 1024;
 /// Room for a piece and for what stands before it.
 pub(super) const BUFFER_BYTES: usize = FENCE_BYTES + PIECE_BYTES;
 
-/// Beginnings of compressed files: gzip, zstd, xz, bzip2.
+/// Beginnings of compressed files, whatever their names: gzip, zstd, xz, bzip2.
 const COMPRESSED: [&[u8]; 4] = [
     &[0x1f, 0x8b],
     &[0x28, 0xb5, 0x2f, 0xfd],
@@ -102,11 +103,43 @@ pub(super) struct Followed {
     pub(super) ended: Option<Seen>,
     /// How far it may be read now.
     pub(super) limit: u64,
+    /// What unpacks it, if it is compressed; all places are those in what comes out.
+    pub(super) packed: Option<Box<Packed>>,
 }
 
 impl Followed {
     /// Opens a regular file at its beginning. `None` when it is none, for example a pipe.
     pub(super) fn open(path: &Path, said: Wrapper, life: u64) -> io::Result<Option<Self>> {
+        let Some(mut followed) = Self::found(path)? else {
+            return Ok(None);
+        };
+        followed.look_at_head(said)?;
+        followed.key = followed.node.key(followed.head, life);
+        Ok(Some(followed))
+    }
+
+    /// Opens a compressed file at the beginning of what is in it. `None` when nothing of it can be unpacked yet.
+    pub(super) fn open_packed(
+        path: &Path,
+        packing: Packing,
+        said: Wrapper,
+        life: u64,
+    ) -> io::Result<Option<Self>> {
+        let Some(mut followed) = Self::found(path)? else {
+            return Ok(None);
+        };
+        let Some(packed) = Packed::open(&followed.handle, packing)? else {
+            return Ok(None);
+        };
+        followed.head = Hashed::of(&packed.head);
+        // A file that is shorter has no more than this.
+        followed.form = Form::of(&packed.head, said).or(Some(Form::Plain));
+        followed.key = followed.node.key(followed.head, life);
+        followed.packed = Some(Box::new(packed));
+        Ok(Some(followed))
+    }
+
+    fn found(path: &Path) -> io::Result<Option<Self>> {
         // A pipe in its place must not block the agent.
         let flags = OFlags::NONBLOCK.union(OFlags::NOCTTY).bits().cast_signed();
         let handle = OpenOptions::new()
@@ -119,7 +152,7 @@ impl Followed {
         }
         let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let node = Node::of(&metadata);
-        let mut followed = Self {
+        Ok(Some(Self {
             handle,
             node,
             real,
@@ -132,10 +165,16 @@ impl Followed {
             since: None,
             ended: None,
             limit: 0,
-        };
-        followed.look_at_head(said)?;
-        followed.key = node.key(followed.head, life);
-        Ok(Some(followed))
+            packed: None,
+        }))
+    }
+
+    /// What stands at a place of its content.
+    fn content(&mut self, buffer: &mut [u8], from: u64) -> io::Result<usize> {
+        match &mut self.packed {
+            Some(packed) => packed.read_at(buffer, from),
+            None => read_full(&self.handle, buffer, from),
+        }
     }
 
     /// What the file is now.
@@ -242,7 +281,7 @@ impl Followed {
             let wanted = usize::try_from(self.limit - from).unwrap_or(usize::MAX);
             let wanted = wanted.min(buffer.len());
             let room = buffer.get_mut(..wanted).unwrap_or_default();
-            let got = read_full(&self.handle, room, from)?;
+            let got = self.content(room, from)?;
             let piece = room.get(..got).unwrap_or_default();
             let Some((before, data)) = piece.split_at_checked(fence) else {
                 return Ok(Stop::Replaced);
@@ -325,7 +364,7 @@ impl Followed {
 
     /// Passes over a hole, which a writer leaves that goes on at its old place in an emptied file.
     fn skip_hole(&mut self, data: &[u8]) -> io::Result<bool> {
-        if self.offset > 0 || data.first() != Some(&0) {
+        if self.offset > 0 || data.first() != Some(&0) || self.packed.is_some() {
             return Ok(false);
         }
         match rustix::fs::seek(&self.handle, SeekFrom::Data(self.offset)) {
@@ -347,7 +386,7 @@ impl Followed {
         mut on_raw: impl FnMut(&Raw<'_>),
     ) -> io::Result<()> {
         let buffer = room.buffer.get_mut(..PIECE_BYTES).unwrap_or_default();
-        let got = read_full(&self.handle, buffer, self.offset)?;
+        let got = self.content(buffer, self.offset)?;
         let text = buffer.get(..got).unwrap_or_default();
         let offset = self.offset;
         if text.is_empty() {

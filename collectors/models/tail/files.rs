@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::file::{PIECE_BYTES, Room};
 use super::joined::{Counts, Unwrapping};
 use super::names::{expand, is_pattern};
+use super::packed::Turn;
 use super::place::{Begin, Wrapper};
 use super::saved::{Saved, VERSION};
 use super::stream::{Stream, Tools};
@@ -61,6 +62,7 @@ impl<R> Tail<R> {
                 unwrapping: Unwrapping::default(),
                 wrapper,
                 counts: Counts::default(),
+                turn: Turn::default(),
             },
             has_begun: false,
             first: 0,

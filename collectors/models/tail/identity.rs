@@ -132,6 +132,12 @@ impl Known {
         Ok(self.head.stands_at(file, 0)? && self.fence.stands_at(file, before)?)
     }
 
+    /// Whether it is the same place of the same file.
+    pub(super) fn is_same_place(&self, other: &Self) -> bool {
+        let place = |known: &Self| (known.node, known.offset, known.fence);
+        place(self) == place(other)
+    }
+
     /// Whether the file is a copy of this one that has all of it that was read.
     pub(super) fn is_copied_by(&self, file: &File) -> io::Result<bool> {
         let size = file.metadata()?.len();

@@ -36,6 +36,10 @@ pub(crate) struct Counts {
     pub(crate) truncated: u64,
     /// Files that were gone before they were read to their end.
     pub(crate) gone: u64,
+    /// Compressed files of which something was read.
+    pub(crate) packed: u64,
+    /// Compressed files that are damaged, cut off or become too much.
+    pub(crate) damaged: u64,
 }
 
 /// Where a record stands: the key of its file and the place in it.

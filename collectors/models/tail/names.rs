@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use super::packed::Packing;
+
 /// Entries of one directory that are looked at; a log directory has a few hundred.
 pub(super) const ENTRIES_MAX: usize = 10_000;
 
@@ -18,7 +20,7 @@ pub(super) fn is_pattern(path: &Path) -> bool {
 /// The paths that a pattern leads to, in their order, and whether there are more than `most`; then those that
 /// changed last.
 ///
-/// A rotated file of another path is not one of them.
+/// A rotated file of another path is not one of them, nor is a compressed one.
 pub(super) fn expand(pattern: &Path, most: usize) -> (Vec<PathBuf>, bool) {
     let mut paths = vec![PathBuf::new()];
     for component in pattern.components() {
@@ -40,7 +42,7 @@ pub(super) fn expand(pattern: &Path, most: usize) -> (Vec<PathBuf>, bool) {
         next.sort();
         paths = next;
     }
-    paths.retain(|path| path.to_str().is_some() && path.exists());
+    paths.retain(|path| path.to_str().is_some() && path.exists() && Packing::of(path).is_none());
     let all = paths.clone();
     paths.retain(|path| {
         let is_rotated = |other: &PathBuf| {
@@ -107,8 +109,17 @@ fn is_match(mut name: &[u8], mut pattern: &[u8]) -> bool {
     }
 }
 
-/// Whether rotation made this name of that one: `app.log.1`, `app.log-20260314`, `app-20260314.log`, `app.log.old`.
+/// The name of a file before it was compressed.
+pub(super) fn unpacked(name: &[u8]) -> &[u8] {
+    let packed = [&b".gz"[..], b".zst"].into_iter();
+    let mut plain = packed.filter_map(|end| name.strip_suffix(end));
+    plain.next().unwrap_or(name)
+}
+
+/// Whether rotation made this name of that one: `app.log.1`, `app.log-20260314`, `app-20260314.log`, `app.log.old`; all
+/// of them may be compressed.
 pub(super) fn is_rotated(base: &[u8], name: &[u8]) -> bool {
+    let name = unpacked(name);
     let is_date = |text: &[u8]| {
         text.iter()
             .all(|byte| byte.is_ascii_digit() || b"-_.:T".contains(byte))
@@ -141,7 +152,7 @@ pub(super) fn is_rotated(base: &[u8], name: &[u8]) -> bool {
 /// Orders rotated files that were changed at the same time, oldest first: `app.log.2` is older than `app.log.1`, a date
 /// or the target of a link says it the other way round.
 pub(super) fn age(base: &Path, rotated: &Path) -> i128 {
-    let (base, name) = (text(base.file_name()), text(rotated.file_name()));
+    let (base, name) = (text(base.file_name()), unpacked(text(rotated.file_name())));
     let digits = |text: &[u8]| {
         let digits = text.iter().filter(|byte| byte.is_ascii_digit()).take(30);
         digits.fold(0_i128, |number, digit| {
@@ -202,6 +213,8 @@ mod tests {
             ("app.log.old", true),
             ("app.log", false),
             ("app.log.gz", false),
+            ("app.log.2.gz", true),
+            ("app.log-20260314.zst", true),
             ("app.log.err", false),
             ("app.logs", false),
             ("application-1.log", false),
@@ -215,6 +228,7 @@ mod tests {
             ("app.log.10", "app.log.9"),
             ("app.log-20260314", "app.log-20260315"),
             ("app-9.log", "app-10.log"),
+            ("app.log.10.gz", "app.log.9"),
         ] {
             let age = |name| age(Path::new("/x/app.log"), Path::new(name));
             assert!(age(older) < age(newer), "{older} {newer}");

@@ -23,7 +23,7 @@ pub(super) struct SavedStream {
     pub(super) path: String,
     /// The file that it led to last, without links.
     pub(super) base: String,
-    /// Oldest first; the last one is what the path led to.
+    /// Oldest first; the last one is what the path led to. Those that were not found again stand before the others.
     pub(super) files: Vec<SavedFile>,
     /// Files that were read to their end, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -41,7 +41,7 @@ pub(super) struct SavedStream {
 }
 
 /// One file.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct SavedFile {
     pub(super) real: String,
     pub(super) known: Known,

@@ -5,6 +5,7 @@
 //! nobody writes to it any more. Of the newer files of a chain only that is read which stood in them before the
 //! older ones were read to their end, so that the lines of one writer keep their order.
 
+mod packs;
 mod resume;
 mod search;
 
@@ -18,10 +19,12 @@ use jiff::{SignedDuration, Timestamp};
 use super::file::{Followed, Room, Seen, Stop};
 use super::identity::{Known, Node};
 use super::joined::{Counts, Parts, Unwrapping};
+use super::packed::{Packed, Turn};
 use super::place::{Begin, Wrapper};
 use super::saved::{SavedFile, SavedStream};
 use super::wrapper::Form;
 use crate::models::feed::Line;
+use packs::Settled;
 
 /// How long a file that was rotated is still looked at. A writer is told to open the new one after the rotation, and
 /// one that answers requests may take its time.
@@ -46,6 +49,8 @@ pub(super) struct Tools {
     pub(super) unwrapping: Unwrapping,
     pub(super) wrapper: Wrapper,
     pub(super) counts: Counts,
+    /// One file is unpacked at a time.
+    pub(super) turn: Turn,
 }
 
 /// Takes the lines of one stream.
@@ -59,8 +64,11 @@ pub(super) struct Stream {
     base: PathBuf,
     chain: VecDeque<Followed>,
     done: VecDeque<Known>,
+    /// Files that were not read to their end and not found again: perhaps they were compressed.
+    sought: Vec<SavedFile>,
     /// Files that were last changed before are none of ours.
     floor: i64,
+    floor_later: i64,
     lives: u64,
     parts: Parts,
     looks: u8,
@@ -77,7 +85,9 @@ impl Stream {
             path,
             chain: VecDeque::new(),
             done: VecDeque::new(),
+            sought: Vec::new(),
             floor: i64::MIN,
+            floor_later: i64::MIN,
             lives: 0,
             parts: Parts::default(),
             looks: 0,
@@ -107,7 +117,7 @@ impl Stream {
 
     /// Whether it was read to its end and nothing is where the path leads to.
     pub(super) fn is_over(&self) -> bool {
-        self.chain.is_empty() && self.missing_since.is_some()
+        self.chain.is_empty() && self.sought.is_empty() && self.missing_since.is_some()
     }
 
     /// Opens what the path leads to for the first time.
@@ -139,7 +149,26 @@ impl Stream {
         let looked = self.look(at, tools);
         self.limit()?;
         let mut from = 0;
-        while let Some(file) = self.chain.get_mut(from) {
+        loop {
+            match self.settle(from, at, budget, tools) {
+                Settled::Read => {}
+                Settled::Next => {
+                    from += 1;
+                    continue;
+                }
+                Settled::Removed => continue,
+                Settled::Later => return Ok(()),
+            }
+            let Some(file) = self.chain.get_mut(from) else {
+                break;
+            };
+            if file.packed.is_some() {
+                if !self.read_packed(from, at, budget, tools, each) {
+                    return Ok(());
+                }
+                from += 1;
+                continue;
+            }
             match read_file(file, &mut self.parts, budget, tools, each)? {
                 Stop::Budget => return Ok(()),
                 Stop::Replaced => {
@@ -152,19 +181,16 @@ impl Stream {
             from += 1;
         }
         self.retire(at, tools, each)?;
+        self.give_up_search(tools);
         looked
     }
 
     pub(super) fn saved(&self, reader: Option<String>) -> Option<SavedStream> {
-        let files = self.chain.iter().map(|file| {
-            Some(SavedFile {
-                real: file.real.to_str()?.to_owned(),
-                known: file.known(),
-                key: file.key,
-                is_skipping: file.is_skipping,
-                since: file.since.map(Timestamp::as_second),
-            })
-        });
+        // What a compressed file is, is found out again; one that was read is among those that are done.
+        let is_open = |packed: &Packed| packed.is_verified && !packed.is_done;
+        let is_known = |file: &&Followed| file.packed.as_deref().is_none_or(is_open);
+        let sought = self.sought.iter().cloned().map(Some);
+        let files = sought.chain(self.chain.iter().filter(is_known).map(saved_file));
         Some(SavedStream {
             path: self.path.to_str()?.to_owned(),
             base: self.base.to_str()?.to_owned(),
@@ -184,6 +210,10 @@ impl Stream {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.missing_since.get_or_insert(at);
                 self.supersede(at, tools);
+                if self.looks > 0 {
+                    self.looks -= 1;
+                    self.insert_unseen(None, self.chain.len(), at, tools)?;
+                }
                 if self.chain.is_empty() {
                     return Err(error);
                 }
@@ -250,6 +280,7 @@ impl Stream {
         };
         let (mut known, key, is_skipping) = (file.known(), file.key, file.is_skipping);
         known.is_emptied = true;
+        let sought = saved_file(file).map(|saved| SavedFile { known, ..saved });
         let real = file.real.clone();
         let copy = if known.offset > 0 {
             self.find_copy(&real, &known, tools)?
@@ -261,10 +292,10 @@ impl Stream {
         if let Some(file) = self.chain.get_mut(place) {
             file.begin_anew(tools.wrapper, self.lives)?;
         }
-        self.keep_known(known);
         let is_copied = copy.is_some();
         match copy {
             Some(mut copy) => {
+                self.keep_known(known);
                 tools.counts.copytruncates += 1;
                 copy.go_on_from(&known, key, is_skipping);
                 copy.since = Some(at);
@@ -272,9 +303,14 @@ impl Stream {
                 self.chain.insert(place, copy);
             }
             None if known.offset > 0 && self.pass_over_copy(&known, tools)? => {
+                self.keep_known(known);
                 tools.counts.copytruncates += 1;
             }
-            None => tools.counts.truncated += u64::from(known.offset > 0),
+            None => {
+                if let Some(sought) = sought {
+                    self.seek(sought);
+                }
+            }
         }
         // It may have been copied and emptied several times.
         let place = place + usize::from(is_copied);
@@ -284,49 +320,79 @@ impl Stream {
     /// Takes out of the chain what was read to its end long enough ago.
     fn retire(&mut self, at: Timestamp, tools: &mut Tools, each: Each<'_>) -> io::Result<()> {
         let mut place = 0;
-        while let Some(file) = self.chain.get_mut(place) {
+        loop {
+            let count = self.chain.len();
+            let Some(file) = self.chain.get_mut(place) else {
+                return Ok(());
+            };
             let is_old = file
                 .since
                 .is_some_and(|since| at.duration_since(since) >= LINGER);
-            let is_too_many = file.since.is_some() && self.chain.len() > CHAIN_MAX;
-            if !is_old && !is_too_many {
+            let is_too_many = file.since.is_some() && count > CHAIN_MAX;
+            let is_cut_off = match &file.packed {
+                Some(packed) if !packed.is_done => packed.waits_at.is_some() && is_old,
+                _ => false,
+            };
+            let is_read = file.packed.as_ref().is_none_or(|packed| packed.is_done);
+            let is_over = is_cut_off || is_read && (is_old || is_too_many);
+            if !is_over {
                 place += 1;
                 continue;
             }
             let Some(mut file) = self.chain.remove(place) else {
-                break;
+                return Ok(());
             };
-            let form = file.form.unwrap_or(Form::Plain);
-            let (key, parts) = (file.key, &mut self.parts);
-            let Tools {
-                room,
-                unwrapping,
-                counts,
-                ..
-            } = tools;
-            file.flush(room, |raw| {
-                unwrapping.take(form, raw, key, parts, counts, each);
-            })?;
+            let key = file.key;
+            if is_cut_off {
+                tools.counts.damaged += 1;
+            } else {
+                hand_out_rest(&mut file, &mut self.parts, tools, each)?;
+            }
             self.finish(&mut file, tools);
             tools
                 .unwrapping
                 .give_up(key, &mut self.parts, &mut tools.counts, each);
         }
-        Ok(())
     }
 
     fn finish(&mut self, file: &mut Followed, tools: &Tools) {
+        if file.packed.is_some() {
+            return self.finish_packed(file);
+        }
         if !file.knows_head() && file.look_at_head(tools.wrapper).is_err() {
             return;
         }
-        if let Ok(seen) = file.seen() {
-            self.floor = self.floor.max(seen.changed);
+        self.raise_floor_later(file);
+        // A compressed one that is known already stands for it.
+        let known = file.known();
+        let content = |known: &Known| (known.head, known.offset, known.fence);
+        if !self
+            .done
+            .iter()
+            .any(|done| content(done) == content(&known))
+        {
+            self.keep_known(known);
         }
-        self.keep_known(file.known());
+    }
+
+    /// Files that were last changed before this one are none of ours any more, when nothing is sought.
+    fn raise_floor_later(&mut self, file: &Followed) {
+        if let Ok(seen) = file.seen() {
+            self.floor_later = self.floor_later.max(seen.changed);
+        }
+    }
+
+    /// A compressed file may have the time at which it was compressed: what is still read is none of the old ones.
+    fn raise_floor(&mut self) {
+        if self.floor_later > self.floor {
+            let open = self.chain.iter().filter(|open| open.packed.is_none());
+            let times = open.filter_map(|open| Some(open.seen().ok()?.changed));
+            self.floor = self.floor.max(times.fold(self.floor_later, i64::min));
+        }
     }
 
     fn keep_known(&mut self, known: Known) {
-        if known.offset == 0 {
+        if known.offset == 0 || self.done.contains(&known) {
             return;
         }
         while self.done.len() >= DONE_MAX {
@@ -339,6 +405,14 @@ impl Stream {
     /// last line of an older one.
     fn limit(&mut self) -> io::Result<()> {
         for file in self.chain.iter_mut().rev() {
+            if let Some(packed) = &file.packed {
+                file.limit = if packed.is_done {
+                    file.offset
+                } else {
+                    u64::MAX
+                };
+                continue;
+            }
             let seen = file.seen()?;
             // Nothing happened since it was read to its end.
             let is_done = file.ended == Some(seen);
@@ -352,6 +426,16 @@ impl Stream {
         Followed::open(path, tools.wrapper, self.lives)?
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
     }
+}
+
+fn saved_file(file: &Followed) -> Option<SavedFile> {
+    Some(SavedFile {
+        real: file.real.to_str()?.to_owned(),
+        known: file.known(),
+        key: file.key,
+        is_skipping: file.is_skipping,
+        since: file.since.map(Timestamp::as_second),
+    })
 }
 
 /// Reads one file up to its limit.
@@ -372,6 +456,22 @@ fn read_file(
     if !file.knows_head() && !file.look_at_head(tools.wrapper)? {
         return Ok(Stop::Replaced);
     }
+    let stop = hand_out(file, parts, budget, tools, each)?;
+    file.ended = (stop == Stop::End).then_some(Seen {
+        size: file.limit.min(before.size),
+        changed: before.changed,
+    });
+    Ok(stop)
+}
+
+/// Hands out the lines of one file up to its limit.
+fn hand_out(
+    file: &mut Followed,
+    parts: &mut Parts,
+    budget: &mut u64,
+    tools: &mut Tools,
+    each: Each<'_>,
+) -> io::Result<Stop> {
     let Some(form) = file.form else {
         return Ok(Stop::End);
     };
@@ -382,14 +482,29 @@ fn read_file(
         counts,
         ..
     } = tools;
-    let stop = file.read(room, budget, |raw| {
+    file.read(room, budget, |raw| {
         unwrapping.take(form, raw, key, parts, counts, each);
-    })?;
-    file.ended = (stop == Stop::End).then_some(Seen {
-        size: file.limit.min(before.size),
-        changed: before.changed,
-    });
-    Ok(stop)
+    })
+}
+
+/// Hands out what stands behind the last line's end of one file.
+fn hand_out_rest(
+    file: &mut Followed,
+    parts: &mut Parts,
+    tools: &mut Tools,
+    each: Each<'_>,
+) -> io::Result<()> {
+    let form = file.form.unwrap_or(Form::Plain);
+    let key = file.key;
+    let Tools {
+        room,
+        unwrapping,
+        counts,
+        ..
+    } = tools;
+    file.flush(room, |raw| {
+        unwrapping.take(form, raw, key, parts, counts, each);
+    })
 }
 
 fn changed(metadata: &fs::Metadata) -> i64 {

@@ -11,8 +11,10 @@ use tempfile::TempDir;
 
 use super::feed::LogFeed;
 use super::joined::LINE_BYTES_MAX;
+use super::packed::Packing;
 use super::place::Place;
 use super::stream::LINGER;
+use super::torture::packed;
 
 use crate::models::feed::{Feed, Heard, Line, LineReader, Out};
 use crate::models::request::Request;
@@ -390,4 +392,118 @@ fn what_is_no_file_is_told() {
     let mut lab = Lab::plain();
     fs::create_dir(lab.folder.path().join("app.log")).unwrap();
     assert!(lab.try_take().unwrap_err().contains("app.log"));
+}
+
+/// A log whose first line was read, put aside with a second one while nobody looked.
+fn put_aside(packing: Packing) -> (Lab, Vec<u8>, String) {
+    let mut lab = Lab::plain();
+    lab.write("app.log", b"first\n");
+    assert_eq!(lab.take(), ["first"]);
+    lab.write("app.log", b"second\nhalf");
+    let path = lab.folder.path().join("app.log");
+    let (packed, end) = packed(&fs::read(&path).unwrap(), packing);
+    fs::remove_file(path).unwrap();
+    lab.write("app.log", b"third\n");
+    lab.restart();
+    (lab, packed, format!("app.log.1{end}"))
+}
+
+#[test]
+fn what_was_compressed_before_it_was_read_is_read() {
+    for packing in [Packing::Gzip, Packing::Zstd] {
+        let (mut lab, packed, name) = put_aside(packing);
+        lab.write(&name, &packed);
+        assert_eq!(lab.take(), ["second", "half", "third"]);
+        let told = &lab.feed.details()[0];
+        assert!(
+            told.contains("1 unfinished, 0 lost") && told.ends_with("1 compressed file read"),
+            "{told}"
+        );
+        assert_eq!(lab.feed.trouble(), None);
+        lab.restart();
+        assert_eq!(lab.take(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_compressed_file_is_waited_for_until_it_is_whole() {
+    for packing in [Packing::Gzip, Packing::Zstd] {
+        let (mut lab, packed, name) = put_aside(packing);
+        // All of the lines are there and the end is not.
+        let (most, end) = packed.split_at(packed.len() - 2);
+        lab.write(&name, most);
+        lab.take();
+        lab.at += LINGER / 2;
+        lab.take();
+        lab.write(&name, end);
+        lab.take();
+        let told = &lab.feed.details()[0];
+        assert!(
+            told.contains("4 lines") && told.contains(" 0 lost"),
+            "{told}"
+        );
+        assert!(told.ends_with("1 compressed file read"), "{told}");
+    }
+}
+
+#[test]
+fn a_compressed_file_that_is_cut_off_or_damaged_is_told() {
+    for packing in [Packing::Gzip, Packing::Zstd] {
+        for is_cut_off in [false, true] {
+            let (mut lab, mut packed, name) = put_aside(packing);
+            if is_cut_off {
+                packed.truncate(packed.len() - 2);
+            } else {
+                *packed.last_mut().unwrap() ^= 1;
+                *packed.get_mut(12).unwrap() ^= 0x55;
+            }
+            lab.write(&name, &packed);
+            lab.take();
+            lab.at += LINGER;
+            lab.take();
+            lab.at += LINGER;
+            lab.take();
+            let trouble = lab.feed.trouble().unwrap();
+            assert!(trouble.contains("lost lines"), "{packing:?}: {trouble}");
+        }
+    }
+}
+
+#[test]
+fn what_becomes_too_much_costs_a_bounded_amount_at_a_time() {
+    for packing in [Packing::Gzip, Packing::Zstd] {
+        let (mut lab, _, name) = put_aside(packing);
+        let mut bomb = b"first\n".to_vec();
+        bomb.resize(130 << 20, b'x');
+        let (packed, _) = packed(&bomb, packing);
+        drop(bomb);
+        lab.write(&name, &packed);
+        assert_eq!(lab.take()[..1], ["x".repeat(LINE_BYTES_MAX)]);
+        let mut calls = 1;
+        while !lab.take().contains(&"third".to_owned()) {
+            calls += 1;
+            assert!(calls < 9, "{packing:?}");
+        }
+        // Zstandard packs it tighter than any log.
+        let is_refused = lab.feed.details()[0].contains("1 compressed file damaged");
+        assert_eq!(
+            is_refused,
+            packing == Packing::Zstd,
+            "{:?}",
+            lab.feed.details()
+        );
+        assert!(is_refused || calls >= 2, "{calls}");
+    }
+}
+
+#[test]
+fn compressed_files_that_were_there_at_first_sight_are_old() {
+    let mut lab = Lab::plain();
+    let (packed, end) = packed(b"old\n", Packing::Zstd);
+    lab.write(&format!("app.log.1{end}"), &packed);
+    lab.write("app.log", b"first\n");
+    assert_eq!(lab.take(), ["first"]);
+    lab.write("app.log.9", b"");
+    lab.restart();
+    assert_eq!(lab.take(), [""; 0]);
 }

@@ -9,9 +9,12 @@ use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use jiff::{SignedDuration, Timestamp};
 
 use super::files::{Tail, Taker};
+use super::packed::Packing;
 use super::place::{Begin, Wrapper};
 use crate::models::feed::Line;
 
@@ -39,6 +42,25 @@ enum Style {
     CopyTruncateUnderLoad,
     /// The file is emptied when everything in it was read.
     Empty,
+    /// Renamed, and compressed at once, as `compress` of logrotate has it.
+    Compress(Packing),
+    /// The newest one of the renamed files stays as it is (`delaycompress`).
+    DelayCompress(Packing),
+    /// A link leads to the newest file, and the others are compressed.
+    CompressLink,
+    /// A copy is made and compressed, then the file is emptied.
+    CompressCopy(Packing),
+}
+
+impl Style {
+    /// How the file with a number is packed when it is put aside.
+    const fn packing(self) -> Option<(Packing, usize)> {
+        match self {
+            Self::Compress(packing) | Self::CompressCopy(packing) => Some((packing, 1)),
+            Self::DelayCompress(packing) => Some((packing, 2)),
+            _ => None,
+        }
+    }
 }
 
 struct Dice(u64);
@@ -62,12 +84,14 @@ struct Writer {
     rest: Vec<u8>,
     /// Lines that were written between a copy and its file's end.
     doomed: usize,
+    /// A compressed file that is not whole yet: the rest of it, and the plain one that goes then.
+    packing: Option<(PathBuf, Vec<u8>, PathBuf)>,
 }
 
 impl Writer {
     fn new(folder: &Path, style: Style) -> Self {
         let name = match style {
-            Style::Link => "app-0.log",
+            Style::Link | Style::CompressLink => "app-0.log",
             Style::Kubelet => "0.log",
             _ => "app.log",
         };
@@ -79,8 +103,9 @@ impl Writer {
             written: Vec::new(),
             rest: Vec::new(),
             doomed: 0,
+            packing: None,
         };
-        if matches!(style, Style::Link | Style::Kubelet) {
+        if matches!(style, Style::Link | Style::Kubelet | Style::CompressLink) {
             symlink(folder.join(name), writer.path()).unwrap();
         }
         writer
@@ -89,7 +114,7 @@ impl Writer {
     /// Where the reader looks.
     fn path(&self) -> PathBuf {
         match self.style {
-            Style::Link | Style::Kubelet => self.folder.join("current"),
+            Style::Link | Style::Kubelet | Style::CompressLink => self.folder.join("current"),
             _ => self.folder.join("app.log"),
         }
     }
@@ -170,12 +195,14 @@ impl Writer {
 
     fn rotate(&mut self, dice: &mut Dice) {
         self.rotations += 1;
+        self.end_packing();
         match self.style {
-            Style::Rename | Style::Docker => {
+            Style::Rename | Style::Docker | Style::Compress(_) | Style::DelayCompress(_) => {
                 self.write_records(dice);
                 self.shift();
                 fs::rename(self.folder.join("app.log"), self.folder.join("app.log.1")).unwrap();
                 self.file = appended(&self.folder.join("app.log"));
+                self.pack_put_aside(dice);
             }
             Style::RenameLate => {
                 self.shift();
@@ -187,13 +214,16 @@ impl Writer {
                 self.write(true, dice);
                 self.file = new;
             }
-            Style::Link => {
+            Style::Link | Style::CompressLink => {
+                let old = format!("app-{}.log", self.rotations - 1);
                 self.write_records(dice);
                 let target = self.folder.join(format!("app-{}.log", self.rotations));
                 self.file = appended(&target);
                 symlink(&target, self.folder.join("new")).unwrap();
                 fs::rename(self.folder.join("new"), self.folder.join("current")).unwrap();
-                if let Some(old) = self.rotations.checked_sub(KEPT) {
+                if self.style == Style::CompressLink {
+                    self.pack(&self.folder.join(old), Packing::Gzip, dice);
+                } else if let Some(old) = self.rotations.checked_sub(KEPT) {
                     fs::remove_file(self.folder.join(format!("app-{old}.log"))).unwrap();
                 }
             }
@@ -209,7 +239,7 @@ impl Writer {
                     fs::write(self.folder.join(packed), [0x1f, 0x8b, 8, 0]).unwrap();
                 }
             }
-            Style::CopyTruncate | Style::CopyTruncateUnderLoad => {
+            Style::CopyTruncate | Style::CopyTruncateUnderLoad | Style::CompressCopy(_) => {
                 self.write(true, dice);
                 self.shift();
                 fs::copy(self.folder.join("app.log"), self.folder.join("app.log.1")).unwrap();
@@ -222,18 +252,70 @@ impl Writer {
                     self.doomed += self.written.len() - before;
                 }
                 self.file.set_len(0).unwrap();
+                self.pack_put_aside(dice);
             }
             Style::Empty => self.file.set_len(0).unwrap(),
         }
     }
 
     fn shift(&self) {
-        let name = |number: usize| self.folder.join(format!("app.log.{number}"));
-        for number in (1..KEPT).rev() {
-            if name(number).exists() {
-                fs::rename(name(number), name(number + 1)).unwrap();
+        for end in ["", ".gz", ".zst"] {
+            let name = |number: usize| self.folder.join(format!("app.log.{number}{end}"));
+            for number in (1..KEPT).rev() {
+                if name(number).exists() {
+                    fs::rename(name(number), name(number + 1)).unwrap();
+                }
             }
         }
+    }
+
+    fn pack_put_aside(&mut self, dice: &mut Dice) {
+        if let Some((packing, number)) = self.style.packing() {
+            let path = self.folder.join(format!("app.log.{number}"));
+            if path.exists() {
+                self.pack(&path, packing, dice);
+            }
+        }
+    }
+
+    /// Compresses a file; now and then in two goes, and not always with the time of the plain one.
+    fn pack(&mut self, path: &Path, packing: Packing, dice: &mut Dice) {
+        let plain = fs::read(path).unwrap();
+        let (packed, end) = packed(&plain, packing);
+        let into = PathBuf::from(format!("{}{end}", path.display()));
+        let whole = if dice.below(3) == 0 {
+            dice.below(packed.len())
+        } else {
+            packed.len()
+        };
+        fs::write(&into, &packed[..whole]).unwrap();
+        self.packing = Some((into.clone(), packed[whole..].to_vec(), path.to_owned()));
+        if whole == packed.len() {
+            let changed = fs::metadata(path).unwrap().modified().unwrap();
+            self.end_packing();
+            if dice.below(3) > 0 {
+                File::open(into).unwrap().set_modified(changed).unwrap();
+            }
+        }
+    }
+
+    fn end_packing(&mut self) {
+        if let Some((into, rest, plain)) = self.packing.take() {
+            appended(&into).write_all(&rest).unwrap();
+            fs::remove_file(plain).unwrap();
+        }
+    }
+}
+
+/// A whole file, and how its name ends.
+pub(super) fn packed(plain: &[u8], packing: Packing) -> (Vec<u8>, &'static str) {
+    match packing {
+        Packing::Gzip => {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+            encoder.write_all(plain).unwrap();
+            (encoder.finish().unwrap(), ".gz")
+        }
+        Packing::Zstd => (zstd::encode_all(plain, 1).unwrap(), ".zst"),
     }
 }
 
@@ -307,7 +389,8 @@ fn run(style: Style, seed: u64) -> Run {
                     unseen += 1;
                 }
             }
-            11..18 => {
+            11 => writer.end_packing(),
+            12..18 => {
                 read(&mut reader, &mut stored, false);
                 unseen = 0;
             }
@@ -326,6 +409,7 @@ fn run(style: Style, seed: u64) -> Run {
         }
     }
     writer.write(true, &mut dice);
+    writer.end_packing();
     for _ in 0..20 {
         read(&mut reader, &mut stored, false);
     }
@@ -418,6 +502,21 @@ fn nothing_is_missing_or_repeated_in_containers() {
 fn nothing_is_missing_or_repeated_when_a_file_is_emptied_after_its_copy() {
     all(Style::CopyTruncate);
     all(Style::Empty);
+}
+
+#[test]
+fn nothing_is_missing_or_repeated_when_files_are_compressed() {
+    for packing in [Packing::Gzip, Packing::Zstd] {
+        all(Style::Compress(packing));
+        all(Style::DelayCompress(packing));
+    }
+    all(Style::CompressLink);
+}
+
+#[test]
+fn nothing_is_missing_or_repeated_when_a_copy_is_compressed() {
+    all(Style::CompressCopy(Packing::Gzip));
+    all(Style::CompressCopy(Packing::Zstd));
 }
 
 #[test]

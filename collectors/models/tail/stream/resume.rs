@@ -11,6 +11,7 @@ use crate::models::tail::file::Followed;
 use crate::models::tail::identity::{Known, Node};
 use crate::models::tail::joined::At;
 use crate::models::tail::names::ENTRIES_MAX;
+use crate::models::tail::packed::Packing;
 use crate::models::tail::saved::SavedStream;
 use crate::models::tail::wrapper::{Form, Tag};
 
@@ -35,11 +36,11 @@ impl Stream {
                         .pass_over_copy(&file.known, tools)
                         .unwrap_or_default();
                 tools.counts.copytruncates += u64::from(is_copied);
-                tools.counts.gone += u64::from(!is_read && !is_copied);
-                stream.keep_known(Known {
-                    is_emptied: true,
-                    ..file.known
-                });
+                if is_copied {
+                    stream.keep_lost(file.known);
+                } else {
+                    stream.seek(file.clone());
+                }
                 continue;
             };
             if found.node != file.known.node && since.is_none() {
@@ -101,7 +102,11 @@ impl Stream {
                 if !is_it {
                     continue;
                 }
-                if let Ok(file) = self.opened(&path, tools)
+                if Packing::of(&path).is_some() {
+                    if let Some(file) = self.packed_again(&path, known, tools)? {
+                        return Ok(Some(file));
+                    }
+                } else if let Ok(file) = self.opened(&path, tools)
                     && known.goes_on_in(&file.handle)?
                 {
                     return Ok(Some(file));

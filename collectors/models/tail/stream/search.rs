@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use super::{CHAIN_MAX, DONE_MAX, LOOKS, Stream, Tools, changed};
 use crate::models::tail::file::Followed;
 use crate::models::tail::identity::{HEAD_BYTES, Hashed, Known, Node, read_full};
-use crate::models::tail::names::{ENTRIES_MAX, age, is_alike, is_rotated};
+use crate::models::tail::names::{ENTRIES_MAX, age, is_alike, is_rotated, unpacked};
+use crate::models::tail::packed::Packing;
 
 impl Stream {
     /// Finds files that were rotated before they were seen, and puts them into the chain at a place.
@@ -21,8 +22,11 @@ impl Stream {
         tools: &mut Tools,
     ) -> io::Result<()> {
         // One that was emptied is no longer what its copies were made of; it is looked at when it is read.
-        for file in &self.chain {
-            if !file.known().goes_on_in(&file.handle)? {
+        let plain = |file: &&mut Followed| file.packed.is_none();
+        for file in self.chain.iter_mut().filter(plain) {
+            // What was written into an empty one meanwhile tells what it is.
+            let is_it = file.knows_head() || file.look_at_head(tools.wrapper)?;
+            if !is_it || !file.known().goes_on_in(&file.handle)? {
                 self.looks = LOOKS;
                 return Ok(());
             }
@@ -30,6 +34,7 @@ impl Stream {
         let old = self.base.clone();
         let new = current.map(|file| file.real.clone());
         let mut unseen = Vec::new();
+        let mut has_packed = false;
         for path in siblings(&old, new.as_deref()) {
             let Ok(metadata) = fs::symlink_metadata(&path) else {
                 continue;
@@ -41,6 +46,14 @@ impl Stream {
                 || metadata.len() == 0
                 || changed(&metadata) < self.floor
             {
+                continue;
+            }
+            let order = age(&old, &path);
+            if let Some(packing) = Packing::of(&path) {
+                if let Some(file) = self.unseen_packed(&path, packing, tools)? {
+                    unseen.push((changed(&metadata), order, file));
+                    has_packed = true;
+                }
                 continue;
             }
             // One that cannot be opened any more was renamed meanwhile: the next look finds it.
@@ -58,10 +71,14 @@ impl Stream {
             } else if self.is_known(&file)? || file.is_compressed()? {
                 continue;
             }
-            let order = age(&old, &path);
             unseen.push((file.seen()?.changed, order, file));
         }
-        unseen.sort_by_key(|(changed, order, _)| (*changed, *order));
+        // Not everybody who compresses a file leaves it its time.
+        if has_packed {
+            unseen.sort_by_key(|(changed, order, _)| (*order, *changed));
+        } else {
+            unseen.sort_by_key(|(changed, order, _)| (*changed, *order));
+        }
         let too_many = unseen.len().saturating_sub(CHAIN_MAX);
         tools.counts.gone += too_many as u64;
         for (place, (_, _, mut file)) in (place..).zip(unseen.into_iter().skip(too_many)) {
@@ -75,12 +92,16 @@ impl Stream {
 
     /// Whether the file is a copy of one of ours.
     pub(super) fn is_known(&self, file: &Followed) -> io::Result<bool> {
-        for known in &self.done {
+        let sought = self.sought.iter().map(|sought| Known {
+            is_emptied: true,
+            ..sought.known
+        });
+        for known in self.done.iter().copied().chain(sought) {
             if known.is_copied_by(&file.handle)? {
                 return Ok(true);
             }
         }
-        for known in &self.chain {
+        for known in self.chain.iter().filter(|known| known.packed.is_none()) {
             if is_prefix(&file.handle, &known.handle)? {
                 return Ok(true);
             }
@@ -108,7 +129,8 @@ impl Stream {
             };
             let size = metadata.len();
             let is_new = !self.reads(Node::of(&metadata)) && changed(&metadata) >= self.floor;
-            if !metadata.is_file() || !is_new || size == 0 || size >= known.offset {
+            let is_packed = Packing::of(&path).is_some();
+            if !metadata.is_file() || !is_new || size == 0 || size >= known.offset || is_packed {
                 continue;
             }
             let Ok(file) = self.opened(&path, tools) else {
@@ -146,7 +168,9 @@ impl Stream {
         old.sort();
         for (changed, path) in old.into_iter().rev().take(DONE_MAX).rev() {
             self.floor = self.floor.max(changed);
-            if let Ok(file) = self.opened(&path, tools) {
+            if let Some(packing) = Packing::of(&path) {
+                self.keep_packed(&path, packing, tools);
+            } else if let Ok(file) = self.opened(&path, tools) {
                 let mut known = file.known();
                 known.offset = file.seen()?.size;
                 known.fence = Hashed::of_end(&file.handle, known.offset)?;
@@ -169,7 +193,8 @@ impl Stream {
             };
             let node = Node::of(&metadata);
             let is_open = self.chain.iter().any(|file| file.node == node);
-            if is_open || !metadata.is_file() || metadata.len() < known.offset {
+            let is_packed = Packing::of(&path).is_some();
+            if is_open || is_packed || !metadata.is_file() || metadata.len() < known.offset {
                 continue;
             }
             if let Ok(file) = self.opened(&path, tools)
@@ -202,7 +227,7 @@ fn is_prefix(copy: &fs::File, file: &fs::File) -> io::Result<bool> {
 
 /// The files beside this one that rotation made of it; or, when a link leads to another name now, those whose names
 /// differ from it in their digits only.
-fn siblings(real: &Path, new: Option<&Path>) -> Vec<PathBuf> {
+pub(super) fn siblings(real: &Path, new: Option<&Path>) -> Vec<PathBuf> {
     let (Some(folder), Some(base)) = (real.parent(), real.file_name()) else {
         return Vec::new();
     };
@@ -212,7 +237,7 @@ fn siblings(real: &Path, new: Option<&Path>) -> Vec<PathBuf> {
     let entries = entries.take(ENTRIES_MAX).flatten();
     let named = entries.filter(|entry| {
         let name = entry.file_name();
-        let name = name.as_encoded_bytes();
+        let name = unpacked(name.as_encoded_bytes());
         is_rotated(base, name) || has_moved && (name == base || is_alike(base, name))
     });
     named.map(|entry| entry.path()).collect()
