@@ -17,14 +17,14 @@ use crate::models::request::{ModelFacts, Request, Sum, Used};
 use crate::{CollectError, chain};
 
 /// Between two marks.
-const EVERY: SignedDuration = SignedDuration::from_secs(30);
+const EVERY: SignedDuration = SignedDuration::from_secs(20);
 
 /// Marks that are compared: an hour, after which a difference is history.
-const MARKS_MAX: usize = 120;
+const MARKS_MAX: usize = 180;
 
-/// Marks at each end in which one side may be ahead of the other: a page is read every 15 seconds, and a line may be
-/// written that much after its request was counted.
-const SKEW: usize = 2;
+/// Marks at each end in which one side may be ahead of the other: a page is read every 15 seconds, and a line is written
+/// when its request is counted.
+const SKEW: usize = 1;
 
 /// A difference that means nothing, in requests; tokens are compared with a hundred for each.
 const SLACK: u64 = 2;
@@ -73,6 +73,7 @@ struct Difference {
     of_log: u64,
     of_server: u64,
     what: &'static str,
+    minutes: i64,
 }
 
 impl fmt::Display for Difference {
@@ -81,11 +82,12 @@ impl fmt::Display for Difference {
             of_log,
             of_server,
             what,
+            minutes,
             ..
         } = self;
         write!(
             f,
-            "its log tells {of_log} {what} where the server counted {of_server} in the last hour"
+            "its log tells {of_log} {what} of the last {minutes} min, of which the server counted {of_server}"
         )
     }
 }
@@ -139,39 +141,77 @@ impl Reconciled {
     }
 
     /// What the marks show; nothing while there are too few, or when both sides agree.
+    ///
+    /// That the log has more is looked for from every mark on, so that a busy time does not hide what was forged in a
+    /// quiet one. That it lacks something is looked for over the whole time, because what is not logged may come at once.
     fn difference(&self) -> Option<Difference> {
-        let (first, last) = (self.marks.front()?, self.marks.back()?);
-        let early = self.marks.get(SKEW)?;
+        let begins = 0..self.marks.len().saturating_sub(2 * SKEW + 1);
+        let more = begins.clone().filter_map(|begin| {
+            let span = self.span(begin)?;
+            let slack = span.slack(span.inner_log, MORE_PERCENT);
+            let excess = span.inner_log.saturating_sub(span.outer_server);
+            (excess > slack).then_some((excess, span))
+        });
+        if let Some((_, span)) = more.max_by_key(|(excess, _)| *excess) {
+            return Some(span.difference(true, span.inner_log, span.outer_server));
+        }
+        let span = self.span(begins.start).filter(|_| !begins.is_empty())?;
+        let slack = span.slack(span.inner_server, FEWER_PERCENT);
+        let lacks = span.inner_server.saturating_sub(span.outer_log) > slack;
+        lacks.then(|| span.difference(false, span.outer_log, span.inner_server))
+    }
+
+    /// What both sides told from a mark on.
+    fn span(&self, begin: usize) -> Option<Span> {
+        let (first, last) = (self.marks.get(begin)?, self.marks.back()?);
+        let early = self.marks.get(begin.checked_add(SKEW)?)?;
         let late = self.marks.get(self.marks.len().checked_sub(SKEW + 1)?)?;
-        let counts_requests = last.server.requests.is_some();
-        let (what, of, one): (_, fn(&Amounts) -> Option<u64>, _) = match counts_requests {
-            true => ("requests", |amounts| amounts.requests, 1),
-            false => ("output tokens", |amounts| amounts.output_tokens, TOKENS),
+        let (what, of, one): (_, fn(&Amounts) -> Option<u64>, _) = match last.server.requests {
+            Some(_) => ("requests", |amounts| amounts.requests, 1),
+            None => ("output tokens", |amounts| amounts.output_tokens, TOKENS),
         };
         of(&last.server)?;
         let between = |from: &Amounts, to: &Amounts| {
             of(to).unwrap_or(0).saturating_sub(of(from).unwrap_or(0))
         };
-        let inner_log = between(&early.log, &late.log);
-        let outer_log = between(&first.log, &last.log);
-        let inner_server = between(&early.server, &late.server);
-        let outer_server = between(&first.server, &last.server);
-        let differs = |less: u64, more: u64, percent: u64| {
-            let slack = (more / 100).saturating_mul(percent).max(SLACK * one);
-            more.saturating_sub(less) > slack
-        };
-        let difference = |is_more, of_log, of_server| Difference {
+        Some(Span {
+            inner_log: between(&early.log, &late.log),
+            outer_log: between(&first.log, &last.log),
+            inner_server: between(&early.server, &late.server),
+            outer_server: between(&first.server, &last.server),
+            what,
+            one,
+            minutes: last.at.duration_since(first.at).as_mins().max(1),
+        })
+    }
+}
+
+/// What both sides told between two marks, and between the marks that are well inside.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    inner_log: u64,
+    outer_log: u64,
+    inner_server: u64,
+    outer_server: u64,
+    what: &'static str,
+    /// What one request stands for.
+    one: u64,
+    minutes: i64,
+}
+
+impl Span {
+    /// How far so many may be off.
+    fn slack(&self, of: u64, percent: u64) -> u64 {
+        (of / 100).saturating_mul(percent).max(SLACK * self.one)
+    }
+
+    fn difference(&self, is_more: bool, of_log: u64, of_server: u64) -> Difference {
+        Difference {
             is_more,
             of_log,
             of_server,
-            what,
-        };
-        if differs(outer_server, inner_log, MORE_PERCENT) {
-            Some(difference(true, inner_log, outer_server))
-        } else if differs(outer_log, inner_server, FEWER_PERCENT) {
-            Some(difference(false, outer_log, inner_server))
-        } else {
-            None
+            what: self.what,
+            minutes: self.minutes,
         }
     }
 }
@@ -210,8 +250,8 @@ impl Feed for Reconciled {
             (Some(why), _) => {
                 format!("the log is not compared with the server's counters: {why}")
             }
-            (None, _) if self.marks.len() <= 2 * SKEW => {
-                "the log will be compared with the server's counters in two minutes".to_owned()
+            (None, _) if self.marks.len() <= 2 * SKEW + 1 => {
+                "the log will be compared with the server's counters in a minute".to_owned()
             }
             (None, Some(difference)) => difference.to_string(),
             (None, None) => "the log and the server's counters agree".to_owned(),
@@ -371,7 +411,7 @@ mod tests {
             }
         }
 
-        /// Half a minute in which the server answers and logs so many requests.
+        /// Twenty seconds in which the server answers and logs so many requests.
         async fn pass(&mut self, answered: u64, logged: u64) {
             self.counted += answered;
             match self.has_page {
@@ -379,7 +419,7 @@ mod tests {
                 false => self.server.refuses("/metrics", 501),
             }
             *self.lines.lock().unwrap() = logged;
-            for _ in 0..30 {
+            for _ in 0..20 {
                 self.now += 1;
                 self.feed.take(at(self.now), &mut self.heard).await.unwrap();
             }
@@ -420,11 +460,26 @@ mod tests {
             assert!(trouble.contains("forged"), "{trouble}");
             assert!(trouble.contains("see who may write to it"), "{trouble}");
             assert!(rig.feed.caveat().unwrap().contains("tells more than"));
-            for _ in 0..125 {
+            for _ in 0..185 {
                 rig.pass(7, 7).await;
             }
             assert_eq!(rig.feed.trouble(), None, "an hour later");
         }
+    }
+
+    #[tokio::test]
+    async fn a_busy_time_hides_nothing_that_is_forged_in_a_quiet_one() {
+        let mut rig = Rig::new(true);
+        rig.pass(0, 0).await;
+        rig.pass(900, 900).await;
+        for _ in 0..4 {
+            rig.pass(0, 0).await;
+        }
+        rig.pass(0, 90).await;
+        rig.pass(0, 0).await;
+        rig.pass(0, 0).await;
+        let trouble = rig.feed.trouble().expect("90 requests too many");
+        assert!(trouble.contains("tells 90 requests"), "{trouble}");
     }
 
     #[tokio::test]
