@@ -86,7 +86,7 @@ pub(crate) fn read_any(bytes: &[u8]) {
 
 /// Counts what it is told.
 #[derive(Default)]
-struct Told(u64);
+pub(super) struct Told(pub(super) u64);
 
 impl Out for Told {
     fn request(&mut self, _request: Request) {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use super::file::Raw;
 use super::files::{Tail, Taker};
@@ -10,7 +11,10 @@ use super::joined::{Counts, Parts, Unwrapping};
 use super::place::{Begin, Place, Wrapper};
 use super::wrapper::Form;
 use crate::CollectError;
-use crate::models::feed::Line;
+use crate::models::feed::{Line, LineReader};
+use crate::models::jsonl;
+use crate::models::logs::{READERS, Told};
+use crate::models::zone::Zone;
 
 /// Hands every line to a function.
 struct Handing<'a>(&'a mut dyn FnMut(&[u8]));
@@ -49,6 +53,52 @@ impl Reading {
     pub fn take(&mut self, each: &mut dyn FnMut(&[u8])) -> Result<u64, CollectError> {
         self.tail.take(Timestamp::UNIX_EPOCH, &mut Handing(each))?;
         Ok(self.tail.counts().lines)
+    }
+}
+
+/// Reads the log of a kind of server as the agent does; for benches.
+#[expect(
+    missing_debug_implementations,
+    reason = "it holds files and closures, and is no part of the agent"
+)]
+pub struct Served {
+    tail: Tail<Box<dyn LineReader>>,
+    told: Told,
+}
+
+impl Served {
+    /// The lines of a file from its start. `None` for a kind without a reader.
+    #[must_use]
+    pub fn of_file(kind: &str, path: &Path) -> Option<Self> {
+        let open = READERS.into_iter().find(|(name, _)| *name == kind);
+        let make: Box<dyn Fn() -> Box<dyn LineReader> + Send + Sync> = match open {
+            Some((_, open)) => Box::new(move || open(Zone::new(TimeZone::UTC))),
+            None if kind == "jsonl" => Box::new(jsonl::reader),
+            None => return None,
+        };
+        let tail = Tail::new(path.to_owned(), Begin::Start, Wrapper::Auto, make);
+        let told = Told::default();
+        Some(Self { tail, told })
+    }
+
+    /// Reads the next lines; how many there were in all so far, and how many requests.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn take(&mut self) -> Result<(u64, u64), CollectError> {
+        let Self { tail, told } = self;
+        tail.take(Timestamp::UNIX_EPOCH, told)?;
+        Ok((tail.counts().lines, told.0))
+    }
+}
+
+impl Taker<Box<dyn LineReader>> for Told {
+    fn begin(&mut self, reader: &mut Box<dyn LineReader>) {
+        reader.tick(Timestamp::UNIX_EPOCH, self);
+    }
+
+    fn line(&mut self, reader: &mut Box<dyn LineReader>, line: Line<'_>) {
+        reader.line(line, self);
     }
 }
 
