@@ -46,6 +46,11 @@ impl Room {
             finder: Finder::new(),
         }
     }
+
+    /// Leaves nothing of what was read in memory.
+    pub(super) fn wipe(&mut self) {
+        self.buffer.fill(0);
+    }
 }
 
 /// A record as it stands in a file.

@@ -106,6 +106,8 @@ impl<R> Tail<R> {
                 self.failed = Some(CollectError::from_io(&stream.path, error));
             }
         }
+        self.tools.room.wipe();
+        self.tools.unwrapping.wipe();
         self.first = if count == 0 {
             0
         } else {

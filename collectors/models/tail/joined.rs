@@ -136,6 +136,14 @@ pub(super) struct Unwrapping {
 }
 
 impl Unwrapping {
+    /// Leaves nothing of what was read in memory.
+    pub(super) fn wipe(&mut self) {
+        for room in [&mut self.text, &mut self.clean] {
+            room.fill(0);
+            room.clear();
+        }
+    }
+
     /// Takes a record; hands out the line that it is or completes.
     pub(super) fn take(
         &mut self,

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use flate2::bufread::GzDecoder;
+use zeroize::Zeroizing;
 use zstd::stream::read::Decoder as ZstdDecoder;
 
 use super::file::BUFFER_BYTES;
@@ -104,8 +105,8 @@ impl Packed {
     pub(super) fn open(file: &File, packing: Packing) -> io::Result<Option<Self>> {
         let mut unpacking = Unpacking::begin(file, packing)?;
         unpacking.reach(HEAD_BYTES as u64)?;
-        let mut head = unpacking.kept;
-        head.truncate(HEAD_BYTES);
+        let head = unpacking.kept.get(..HEAD_BYTES).unwrap_or(&unpacking.kept);
+        let head = head.to_vec();
         Ok((!head.is_empty()).then_some(Self {
             packing,
             head,
@@ -201,7 +202,7 @@ struct Unpacking {
     decoder: Option<Decoder>,
     packing: Packing,
     /// What was unpacked last.
-    kept: Vec<u8>,
+    kept: Zeroizing<Vec<u8>>,
     /// Where the next byte stands.
     place: u64,
 }
@@ -230,7 +231,7 @@ impl Unpacking {
         Ok(Self {
             decoder: Some(Decoder::begin(input, packing)?),
             packing,
-            kept: Vec::new(),
+            kept: Zeroizing::default(),
             place: 0,
         })
     }
@@ -264,6 +265,13 @@ impl Unpacking {
             self.kept.drain(..surplus);
         }
         let before = self.kept.len();
+        let length = before.saturating_add(STEP_BYTES);
+        if length > self.kept.capacity() {
+            // A vector that grows leaves what was in it behind.
+            let mut longer = Zeroizing::new(Vec::with_capacity(length.saturating_mul(2)));
+            longer.extend_from_slice(&self.kept);
+            self.kept = longer;
+        }
         self.kept.resize(before.saturating_add(STEP_BYTES), 0);
         let read = decoder.read(self.kept.get_mut(before..).unwrap_or_default());
         let got = *read.as_ref().unwrap_or(&0);

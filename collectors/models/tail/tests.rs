@@ -478,9 +478,11 @@ fn what_becomes_too_much_costs_a_bounded_amount_at_a_time() {
         let (packed, _) = packed(&bomb, packing);
         drop(bomb);
         lab.write(&name, &packed);
-        assert_eq!(lab.take()[..1], ["x".repeat(LINE_BYTES_MAX)]);
+        let mut lines = lab.take();
+        assert_eq!(lines[..1], ["x".repeat(LINE_BYTES_MAX)]);
         let mut calls = 1;
-        while !lab.take().contains(&"third".to_owned()) {
+        while !lines.contains(&"third".to_owned()) {
+            lines = lab.take();
             calls += 1;
             assert!(calls < 9, "{packing:?}");
         }
@@ -492,7 +494,7 @@ fn what_becomes_too_much_costs_a_bounded_amount_at_a_time() {
             "{:?}",
             lab.feed.details()
         );
-        assert!(is_refused || calls >= 2, "{calls}");
+        assert!(is_refused || calls >= 3, "{calls}");
     }
 }
 
