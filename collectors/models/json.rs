@@ -126,6 +126,15 @@ impl<'a> Json<'a> {
         Ok(plain(self.quoted()?))
     }
 
+    /// A string as it is written, with its escapes; nothing when it is something else.
+    pub(crate) fn written(&mut self) -> Result<Option<&'a [u8]>, Broken> {
+        if self.peek() != Some(b'"') {
+            self.skip()?;
+            return Ok(None);
+        }
+        self.quoted().map(Some)
+    }
+
     /// A number, exactly; nothing when it is something else.
     pub(crate) fn number(&mut self) -> Result<Option<Decimal>, Broken> {
         if !matches!(self.peek(), Some(b'-' | b'0'..=b'9')) {
@@ -145,7 +154,12 @@ impl<'a> Json<'a> {
 
     /// A whole number that is not negative; nothing when it is something else.
     pub(crate) fn count(&mut self) -> Result<Option<u64>, Broken> {
-        Ok(self.number()?.and_then(whole))
+        if !matches!(self.peek(), Some(b'-' | b'0'..=b'9')) {
+            self.skip()?;
+            return Ok(None);
+        }
+        let number = self.literal()?;
+        Ok(digits(number).or_else(|| decimal(number).and_then(whole)))
     }
 
     /// `true` or `false`; nothing when it is something else.
@@ -256,6 +270,19 @@ pub(crate) fn whole(number: Decimal) -> Option<u64> {
     const ONE: i128 = Decimal::whole(1).nano();
     let nano = number.nano();
     (nano % ONE == 0).then(|| u64::try_from(nano / ONE).ok())?
+}
+
+/// A number that is nothing but digits, as most are.
+fn digits(text: &[u8]) -> Option<u64> {
+    /// As many as are smaller than [`u64::MAX`] whatever they are.
+    const DIGITS_MAX: usize = 19;
+    if text.len() > DIGITS_MAX || text.len() > 1 && text.starts_with(b"0") {
+        return None;
+    }
+    text.iter().try_fold(0_u64, |number, byte| {
+        let digit = byte.wrapping_sub(b'0');
+        (digit < 10).then(|| number * 10 + u64::from(digit))
+    })
 }
 
 fn decimal(text: &[u8]) -> Option<Decimal> {

@@ -27,8 +27,9 @@ impl Word {
     }
 
     /// Whether a name may have this byte.
-    pub(crate) fn allows(byte: u8) -> bool {
-        byte.is_ascii_alphanumeric() || b"._:/@+-".contains(&byte)
+    pub(crate) const fn allows(byte: u8) -> bool {
+        byte.is_ascii_alphanumeric()
+            || matches!(byte, b'.' | b'_' | b':' | b'/' | b'@' | b'+' | b'-')
     }
 
     /// The name of a model whose server names it by its place: the file's alone, because paths stay on the host.

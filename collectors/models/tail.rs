@@ -16,6 +16,7 @@ mod journal;
 mod names;
 mod packed;
 pub(crate) mod place;
+mod printed;
 mod saved;
 mod stream;
 pub mod surface;

@@ -133,12 +133,11 @@ fn energy(watt_hours: Decimal) -> Option<Microjoules> {
 /// RFC 3339 with its offset, or seconds since 1970.
 fn when(json: &mut Json<'_>) -> Result<When, Broken> {
     let mut number = json.clone();
-    let at = match (number.number()?, json.text()?) {
-        (Some(seconds), _) => instant(seconds),
-        (None, Some(text)) => str::from_utf8(&text)
+    let at = match json.text()? {
+        Some(text) => str::from_utf8(&text)
             .ok()
             .and_then(|text| text.parse().ok()),
-        (None, None) => None,
+        None => number.number()?.and_then(instant),
     };
     Ok(at.map_or(When::Wrong, When::At))
 }

@@ -15,6 +15,7 @@ use super::*;
 use crate::models::feed::Heard;
 
 mod real;
+mod wrapped;
 
 /// The tick at which logs are read.
 const NOW: &str = "2026-05-02T12:00:00Z";

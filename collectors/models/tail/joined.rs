@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::colours;
 use super::file::Raw;
 use super::identity::mix;
-use super::wrapper::{self, Clock, Form, Record, Tag};
+use super::wrapper::{Clock, Form, Record, Tag};
 use crate::models::feed::Line;
 
 /// Bytes of a line that are kept. Readers look at its first few hundred; requests with their prompts have megabytes.
@@ -170,8 +170,7 @@ impl Unwrapping {
                 };
                 return hand_out(line, raw.is_coloured, clean, counts, each);
             }
-            Form::Cri => wrapper::cri(raw.text, clock),
-            Form::Docker => wrapper::docker(raw.text, text, clock),
+            form => form.record(raw.text, text, clock),
         };
         let Some(record) = record else {
             counts.odd += u64::from(!raw.text.is_empty());
@@ -195,7 +194,7 @@ impl Unwrapping {
             is_cut: raw.is_cut,
             place: begin.place(),
         };
-        let is_coloured = raw.is_coloured || form == Form::Docker && colours::has(record.text);
+        let is_coloured = raw.is_coloured || form.hides_colours() && colours::has(record.text);
         hand_out(line, is_coloured, clean, counts, each);
     }
 
@@ -209,11 +208,7 @@ impl Unwrapping {
         parts: &mut Parts,
     ) -> ControlFlow<()> {
         let Self { text, clock, .. } = self;
-        let record = match form {
-            Form::Plain => None,
-            Form::Cri => wrapper::cri(raw.text, clock),
-            Form::Docker => wrapper::docker(raw.text, text, clock),
-        };
+        let record = form.record(raw.text, text, clock);
         if let Some(record) = record.filter(|record| record.tag == tag && record.is_part) {
             let offset = raw.offset;
             parts.add(&record, At { key, offset });

@@ -36,7 +36,7 @@ pub(crate) enum Begin {
     Start,
 }
 
-/// What a container runtime wraps lines in.
+/// What lines are wrapped in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Wrapper {
@@ -49,6 +49,10 @@ pub(crate) enum Wrapper {
     Cri,
     /// `{"log":"LINE\n","stream":"stdout","time":"TIME"}`, as Docker has it.
     Docker,
+    /// `{"MESSAGE":"LINE", …}`, as `journalctl -o json` prints entries.
+    Journalctl,
+    /// `TIME HOST PROGRAM[NUMBER]: LINE`, as syslog daemons and `journalctl` write them.
+    Syslog,
 }
 
 impl Place {

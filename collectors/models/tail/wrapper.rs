@@ -1,4 +1,5 @@
-//! What container runtimes wrap lines in: `TIME stdout F LINE`, and JSON records of Docker.
+//! What lines are wrapped in: by container runtimes, `TIME stdout F LINE` and JSON records of Docker, and by whatever printed
+//! them out of the journal or took them over syslog.
 //!
 //! Owns: knowing the form by a file's beginning, taking a line out of its record without copying it where that is
 //! possible. Promises: a record that is not in the form is told as such, never guessed at.
@@ -7,6 +8,7 @@ use jiff::Timestamp;
 use memchr::{memchr, memchr2, memmem};
 
 use super::place::Wrapper;
+use super::printed;
 
 /// How records of Docker begin.
 const DOCKER: &[u8] = b"{\"log\":\"";
@@ -23,6 +25,8 @@ pub(super) enum Form {
     Plain,
     Cri,
     Docker,
+    Journalctl,
+    Syslog,
 }
 
 /// What a record holds.
@@ -52,7 +56,13 @@ impl Form {
             Wrapper::None => return Some(Self::Plain),
             Wrapper::Cri => return Some(Self::Cri),
             Wrapper::Docker => return Some(Self::Docker),
+            Wrapper::Journalctl => return Some(Self::Journalctl),
+            Wrapper::Syslog => return Some(Self::Syslog),
             Wrapper::Auto => {}
+        }
+        let mut head = head;
+        while printed::is_remark(head) {
+            head = head.get(memchr(b'\n', head)? + 1..)?;
         }
         let end = memchr(b'\n', head);
         if end.is_none() && head.len() < CERTAIN_BYTES {
@@ -64,14 +74,48 @@ impl Form {
             Self::Cri
         } else if line.starts_with(DOCKER) {
             Self::Docker
+        } else if printed::is_entry(line) {
+            Self::Journalctl
+        } else if printed::line(line, &mut clock).is_some() {
+            Self::Syslog
         } else {
             Self::Plain
         })
     }
 }
 
+impl Form {
+    /// Takes a record apart; text with escapes is written into `scratch`. Nothing where it is not in this form, or is
+    /// plain.
+    pub(super) fn record<'a>(
+        self,
+        record: &'a [u8],
+        scratch: &'a mut Vec<u8>,
+        clock: &mut Clock,
+    ) -> Option<Record<'a>> {
+        match self {
+            Self::Plain => None,
+            Self::Cri => cri(record, clock),
+            Self::Docker => docker(record, scratch, clock),
+            Self::Journalctl | Self::Syslog if printed::is_remark(record) => Some(Record {
+                text: &[],
+                at: None,
+                tag: Tag::Out,
+                is_part: false,
+            }),
+            Self::Journalctl => printed::entry(record, scratch),
+            Self::Syslog => printed::line(record, clock),
+        }
+    }
+
+    /// Whether colours show only when the record was taken apart.
+    pub(super) const fn hides_colours(self) -> bool {
+        matches!(self, Self::Docker | Self::Journalctl)
+    }
+}
+
 /// Takes a record of the Container Runtime Interface apart.
-pub(super) fn cri<'a>(record: &'a [u8], clock: &mut Clock) -> Option<Record<'a>> {
+fn cri<'a>(record: &'a [u8], clock: &mut Clock) -> Option<Record<'a>> {
     let space = memchr(b' ', record)?;
     let (time, rest) = record.split_at_checked(space)?;
     let (tag, rest) = if let Some(rest) = rest.strip_prefix(b" stdout ") {
@@ -101,11 +145,7 @@ pub(super) fn cri<'a>(record: &'a [u8], clock: &mut Clock) -> Option<Record<'a>>
 }
 
 /// Takes a record of Docker's json-file driver apart; text with escapes is written into `scratch`.
-pub(super) fn docker<'a>(
-    record: &'a [u8],
-    scratch: &'a mut Vec<u8>,
-    clock: &mut Clock,
-) -> Option<Record<'a>> {
+fn docker<'a>(record: &'a [u8], scratch: &'a mut Vec<u8>, clock: &mut Clock) -> Option<Record<'a>> {
     let body = record.strip_prefix(DOCKER)?;
     let (text, rest) = string(body, scratch)?;
     let rest = rest.strip_prefix(b",\"stream\":\"std")?;
@@ -157,7 +197,7 @@ fn string<'a>(body: &'a [u8], scratch: &'a mut Vec<u8>) -> Option<(&'a [u8], &'a
 }
 
 /// Writes the character of an escape whose backslash was read; gives what follows.
-fn unescape<'a>(escape: &'a [u8], into: &mut Vec<u8>) -> Option<&'a [u8]> {
+pub(super) fn unescape<'a>(escape: &'a [u8], into: &mut Vec<u8>) -> Option<&'a [u8]> {
     let (&kind, rest) = escape.split_first()?;
     let byte = match kind {
         b'n' => b'\n',
@@ -319,6 +359,13 @@ mod tests {
         assert_eq!(auto(&format!("{docker}\n")), Some(Form::Docker));
         assert_eq!(auto(&format!("INFO x\n{cri}")), Some(Form::Plain));
         assert_eq!(auto(&"x".repeat(CERTAIN_BYTES)), Some(Form::Plain));
+        let printed = "{\"PRIORITY\":\"6\",\"MESSAGE\":\"x\"}\n";
+        assert_eq!(auto(printed), Some(Form::Journalctl));
+        let remarked = format!("-- Journal begins at Sat 2026-05-02. --\n{printed}");
+        assert_eq!(auto(&remarked), Some(Form::Journalctl));
+        assert_eq!(auto("-- Journal begins at Sat 2026-05-02. --\n"), None);
+        let syslog = "May  2 08:15:30 gpu1 ollama[937]: x\n";
+        assert_eq!(auto(syslog), Some(Form::Syslog));
         assert_eq!(Form::of(b"", Wrapper::Cri), Some(Form::Cri));
     }
 }
