@@ -116,7 +116,7 @@ def main():
 def report(begun, requests, tokens, pid):
     seconds = time.monotonic() - begun
     print(
-        f"{requests:>11} requests, {tokens} tokens after {seconds:.0f} s: RSS {resident(pid):.1f} MiB, CPU {processor(pid):.0f} s",
+        f"{requests:>11} requests, {tokens} tokens after {seconds:.0f} s: RSS {resident(pid):.1f} MiB, CPU {processor(pid):.1f} s",
         flush=True,
     )
 

@@ -19,15 +19,17 @@ pub(super) struct Seen {
 impl Seen {
     /// Whether a request is new; it is known from now on.
     pub(super) fn is_new(&mut self, request: u64) -> bool {
-        if !self.known.insert(request) {
+        if self.known.contains(&request) {
             return false;
         }
-        self.order.push_back(request);
-        if self.order.len() > SEEN_MAX
+        // Room is made first: one more than the most would double what both hold.
+        if self.order.len() >= SEEN_MAX
             && let Some(oldest) = self.order.pop_front()
         {
             self.known.remove(&oldest);
         }
+        self.known.insert(request);
+        self.order.push_back(request);
         true
     }
 
