@@ -46,6 +46,16 @@ fn post(port: u16, path: &str, body: &str) -> Option<u16> {
     answer.split(' ').nth(1)?.parse().ok()
 }
 
+/// The agent's metrics about itself.
+fn metrics(port: u16) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let question = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    stream.write_all(question.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
 /// A line of the standardized log.
 fn line(number: usize) -> String {
     json!({
@@ -260,6 +270,8 @@ fn no_prompt_is_anywhere_but_in_the_servers_own_logs() {
             "[[models.source]]\nkind = '{kind}'\nlisten = '127.0.0.1:{port}'\n"
         ));
     }
+    let own = free_port();
+    tables.push_str(&format!("[metrics]\nlisten = '127.0.0.1:{own}'\n"));
     configure(&site, &tables);
     let _dashboard = site.start_dashboard();
     let mut command = Command::new("sh");
@@ -284,6 +296,9 @@ fn no_prompt_is_anywhere_but_in_the_servers_own_logs() {
         }
     }
     wait_until("what was pushed to be counted", || requests(&site) > 60);
+    let metrics = metrics(own);
+    assert!(metrics.contains("models/source"), "{metrics}");
+    assert!(!metrics.contains(CANARY), "{metrics}");
     let status = site.agent(&["status", "--json"]);
     let shown = site.agent(&["status"]);
     let preview = site.agent(&["preview", "model-efficiency"]);
