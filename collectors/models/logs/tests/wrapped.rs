@@ -21,6 +21,9 @@ const LINES: [&str; 5] = [
     "[GIN] 2026/05/02 - 08:15:33 | 200 |   2.51224813s |       127.0.0.1 | POST     \"/api/chat\"",
 ];
 
+/// A wrapper: its name, what it makes of a line, and whether it says when.
+type Wrapping<'a> = (&'static str, &'a dyn Fn(&str) -> String, bool);
+
 /// What a file gives from its first line on.
 fn rows_of(kind: &str, path: &Path) -> Vec<String> {
     let kind = kind.to_owned();
@@ -45,7 +48,7 @@ fn json(text: &str) -> String {
 fn a_wrapper_adds_the_time_and_takes_nothing() {
     let bytes = |line: &str| format!("{:?}", line.as_bytes());
     let at = "2026-05-02T08:15:33.25Z";
-    let wrappers: [(&str, &dyn Fn(&str) -> String, bool); 8] = [
+    let wrappers: [Wrapping<'_>; 8] = [
         ("plain", &|line| line.to_owned(), false),
         ("cri", &|line| format!("{at} stderr F {line}"), true),
         (
