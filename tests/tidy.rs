@@ -46,6 +46,10 @@ mod tests {
             ("members inherit every dependency", manifests::inherited),
             ("every dependency has its reason", manifests::reasons),
             ("every dependency is used", manifests::used),
+            (
+                "fuzz targets build by their own manifest",
+                manifests::fuzzed,
+            ),
             ("one toolchain", manifests::toolchain),
             ("every clippy ban has its reason", manifests::bans),
         ]);

@@ -201,6 +201,32 @@ pub(crate) fn used(tree: &Tree) -> Vec<String> {
         .collect()
 }
 
+/// What fuzz targets use is in the manifest that libFuzzer's programs are built by; CI builds them by another one.
+pub(crate) fn fuzzed(tree: &Tree) -> Vec<String> {
+    const MANIFEST: &str = "tests/fuzz/Cargo.toml";
+    const KNOWN: [&str; 5] = ["std", "core", "crate", "self", "super"];
+    let there: BTreeSet<String> = dependencies(tree, MANIFEST)
+        .into_iter()
+        .map(|(_, name, _)| name.replace('-', "_"))
+        .collect();
+    let mut broken = Vec::new();
+    for (path, text) in tree.rust() {
+        if !path.starts_with("tests/fuzz/targets/") {
+            continue;
+        }
+        for (number, line) in (1..).zip(text.lines()) {
+            let used = line
+                .strip_prefix("use ")
+                .and_then(|rest| rest.split_once("::"));
+            let Some((name, _)) = used else { continue };
+            if !KNOWN.contains(&name) && !there.contains(name) {
+                broken.push(format!("{path}:{number}: {MANIFEST} has no {name}"));
+            }
+        }
+    }
+    broken
+}
+
 /// The toolchain that is installed is the one that the packages ask for.
 pub(crate) fn toolchain(tree: &Tree) -> Vec<String> {
     let (pinned, root) = (
@@ -315,6 +341,14 @@ fn each_rule_finds_its_violation() {
         ("Cargo.toml", root),
         ("spec/Cargo.toml", spec),
         ("odd/Cargo.toml", ""),
+        (
+            "tests/fuzz/Cargo.toml",
+            "[dependencies]\ncms-spec = { path = \"../../spec\" }\n",
+        ),
+        (
+            "tests/fuzz/targets/leaf.rs",
+            "use std::io;\nuse cms_spec::Slot;\nuse tokio::io;\n",
+        ),
         ("rust-toolchain.toml", "[toolchain]\nchannel = \"1.94.0\"\n"),
         (
             ".clippy.toml",
@@ -335,5 +369,9 @@ fn each_rule_finds_its_violation() {
     );
     assert_eq!(reasons(&tree).len(), 2);
     assert_eq!(used(&tree), ["Cargo.toml:11: serde is used by no package"]);
+    assert_eq!(
+        fuzzed(&tree),
+        ["tests/fuzz/targets/leaf.rs:3: tests/fuzz/Cargo.toml has no tokio"]
+    );
     assert_eq!((toolchain(&tree).len(), bans(&tree).len()), (1, 1));
 }
