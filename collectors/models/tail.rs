@@ -24,4 +24,6 @@ pub mod surface;
 mod tests;
 #[cfg(test)]
 mod torture;
+#[cfg(test)]
+mod turns;
 mod wrapper;

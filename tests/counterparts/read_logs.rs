@@ -175,13 +175,21 @@ fn appended(log: &Path) -> File {
     options.append(true).create(true).open(log).unwrap()
 }
 
+/// Looks before, after and in the middle of turns, and seldom, so that several turns are between two.
+fn copied(style: &str) {
+    for look_ms in [20, 500] {
+        let (missing, nowhere, repeated) = turned(style, look_ms);
+        println!("{style:?}, a look every {look_ms} ms: {nowhere} lines are in no file");
+        assert_eq!((missing, repeated), (0, 0), "{style}: {look_ms}");
+        // What is written between the copy and the end of its file, of each turn.
+        assert!(nowhere < LINES / 4, "{nowhere} lines are in no file");
+    }
+}
+
 #[test]
 fn logrotate_loses_nothing_when_it_renames_and_little_when_it_copies() {
     assert_eq!(turned("create", 20), (0, 0, 0));
-    let (missing, nowhere, repeated) = turned("copytruncate", 20);
-    assert_eq!((missing, repeated), (0, 0));
-    // What is written between the copy and the end of its file, of each turn.
-    assert!(nowhere < LINES / 4, "{nowhere} lines are in no file");
+    copied("copytruncate");
 }
 
 #[test]
@@ -191,7 +199,6 @@ fn logrotate_loses_nothing_when_it_compresses() {
     for style in styles {
         assert_eq!(turned(style, 500), (0, 0, 0), "{style}");
     }
-    let (missing, nowhere, repeated) = turned("copytruncate\n compress", 20);
-    assert_eq!((missing, repeated), (0, 0));
-    assert!(nowhere < LINES / 4, "{nowhere} lines are in no file");
+    copied("copytruncate\n compress");
+    copied("copytruncate\n compress\n delaycompress");
 }

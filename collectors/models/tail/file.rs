@@ -11,7 +11,7 @@ use memchr::{memchr, memchr_iter, memrchr};
 use rustix::fs::{OFlags, SeekFrom};
 
 use super::colours::{Finder, Next};
-use super::identity::{FENCE_BYTES, Fence, HEAD_BYTES, Hashed, Known, Node, read_full};
+use super::identity::{FENCE_BYTES, Fence, HEAD_BYTES, Hashed, Known, Node, between_steps, read_full};
 use super::joined::LINE_BYTES_MAX;
 use super::packed::{Packed, Packing};
 use super::place::Wrapper;
@@ -145,6 +145,7 @@ impl Followed {
     }
 
     fn found(path: &Path) -> io::Result<Option<Self>> {
+        between_steps();
         // A pipe in its place must not block the agent.
         let flags = OFlags::NONBLOCK.union(OFlags::NOCTTY).bits().cast_signed();
         let handle = OpenOptions::new()
@@ -184,6 +185,7 @@ impl Followed {
 
     /// What the file is now.
     pub(super) fn seen(&self) -> io::Result<Seen> {
+        between_steps();
         let metadata = self.handle.metadata()?;
         Ok(Seen {
             size: metadata.len(),
@@ -291,7 +293,8 @@ impl Followed {
             let Some((before, data)) = piece.split_at_checked(fence) else {
                 return Ok(Stop::Replaced);
             };
-            if !self.fence.holds(before) {
+            // It may have been emptied while it was read; what was read is its own if it was not until then.
+            if !self.fence.holds(before) || !self.still_holds(from)? {
                 return Ok(Stop::Replaced);
             }
             if self.skip_hole(data)? {
@@ -310,6 +313,18 @@ impl Followed {
             }
         }
         Ok(Stop::End)
+    }
+
+    /// Whether its beginning and what stands before its place are what was read.
+    fn still_holds(&self, from: u64) -> io::Result<bool> {
+        if self.packed.is_some() {
+            return Ok(true);
+        }
+        let mut before = [0; FENCE_BYTES];
+        let before = before.get_mut(..self.fence.len()).unwrap_or_default();
+        let got = read_full(&self.handle, before, from)?;
+        let is_same = got == before.len() && self.fence.holds(before);
+        Ok(is_same && self.head.bytes > 0 && self.head.stands_at(&self.handle, 0)?)
     }
 
     /// Hands out the records of a piece; how much of it is done.

@@ -8,6 +8,7 @@
 mod packs;
 mod resume;
 mod search;
+mod survey;
 
 use std::collections::VecDeque;
 use std::fs;
@@ -34,7 +35,7 @@ pub(super) const LINGER: SignedDuration = SignedDuration::from_secs(60);
 const CHAIN_MAX: usize = 32;
 
 /// Files that were read to their end and are known again.
-const DONE_MAX: usize = 16;
+const DONE_MAX: usize = CHAIN_MAX;
 
 /// Looks at the directory after a rotation; a single one may miss a file that is renamed meanwhile.
 const LOOKS: u8 = 2;
@@ -72,6 +73,12 @@ pub(super) struct Stream {
     lives: u64,
     parts: Parts,
     looks: u8,
+    /// Whether what is sought was looked for.
+    is_surveyed: bool,
+    /// Whether names did not stay as they were, so that nothing is known of what is there.
+    is_moving: bool,
+    /// What the path leads to now, until what lies beside it was looked at.
+    moved_to: Option<PathBuf>,
     /// When the directory of the file was last changed, as far as it was looked at.
     folder_changed: i64,
     /// Since when nothing is where the path leads to.
@@ -91,6 +98,9 @@ impl Stream {
             lives: 0,
             parts: Parts::default(),
             looks: 0,
+            is_surveyed: false,
+            is_moving: false,
+            moved_to: None,
             folder_changed: 0,
             missing_since: None,
         }
@@ -147,6 +157,9 @@ impl Stream {
         each: Each<'_>,
     ) -> io::Result<()> {
         let looked = self.look(at, tools);
+        if self.is_moving {
+            return looked;
+        }
         self.limit()?;
         let mut from = 0;
         loop {
@@ -173,6 +186,9 @@ impl Stream {
                 Stop::Budget => return Ok(()),
                 Stop::Replaced => {
                     self.replaced(from, at, tools)?;
+                    if self.is_moving {
+                        return Ok(());
+                    }
                     self.limit()?;
                     continue;
                 }
@@ -212,7 +228,7 @@ impl Stream {
                 self.supersede(at, tools);
                 if self.looks > 0 {
                     self.looks -= 1;
-                    self.insert_unseen(None, self.chain.len(), at, tools)?;
+                    self.insert_unseen(self.chain.len(), at, tools)?;
                 }
                 if self.chain.is_empty() {
                     return Err(error);
@@ -236,7 +252,7 @@ impl Stream {
             }
             if self.looks > 0 {
                 self.looks -= 1;
-                self.insert_unseen(None, self.chain.len() - 1, at, tools)?;
+                self.insert_unseen(self.chain.len() - 1, at, tools)?;
             }
             return Ok(());
         }
@@ -257,10 +273,9 @@ impl Stream {
         }
         self.supersede(at, tools);
         self.looks = LOOKS;
-        self.insert_unseen(Some(&file), self.chain.len(), at, tools)?;
-        self.base.clone_from(&file.real);
+        self.moved_to = Some(file.real.clone());
         self.chain.push_back(file);
-        Ok(())
+        self.insert_unseen(self.chain.len() - 1, at, tools)
     }
 
     /// The newest file is not the one that the path leads to any more.
@@ -271,50 +286,6 @@ impl Stream {
                 tools.counts.rotations += 1;
             }
         }
-    }
-
-    /// A file has other content than what was read of it: a copy of the old content may be there.
-    fn replaced(&mut self, place: usize, at: Timestamp, tools: &mut Tools) -> io::Result<()> {
-        let Some(file) = self.chain.get(place) else {
-            return Ok(());
-        };
-        let (mut known, key, is_skipping) = (file.known(), file.key, file.is_skipping);
-        known.is_emptied = true;
-        let sought = saved_file(file).map(|saved| SavedFile { known, ..saved });
-        let real = file.real.clone();
-        let copy = if known.offset > 0 {
-            self.find_copy(&real, &known, tools)?
-        } else {
-            // Nothing of it was read: a copy of it is a file as any other.
-            None
-        };
-        self.lives += 1;
-        if let Some(file) = self.chain.get_mut(place) {
-            file.begin_anew(tools.wrapper, self.lives)?;
-        }
-        let is_copied = copy.is_some();
-        match copy {
-            Some(mut copy) => {
-                self.keep_known(known);
-                tools.counts.copytruncates += 1;
-                copy.go_on_from(&known, key, is_skipping);
-                copy.since = Some(at);
-                copy.real = real;
-                self.chain.insert(place, copy);
-            }
-            None if known.offset > 0 && self.pass_over_copy(&known, tools)? => {
-                self.keep_known(known);
-                tools.counts.copytruncates += 1;
-            }
-            None => {
-                if let Some(sought) = sought {
-                    self.seek(sought);
-                }
-            }
-        }
-        // It may have been copied and emptied several times.
-        let place = place + usize::from(is_copied);
-        self.insert_unseen(None, place, at, tools)
     }
 
     /// Takes out of the chain what was read to its end long enough ago.
@@ -450,11 +421,17 @@ fn read_file(
     if before.size < file.offset.max(u64::from(file.head.bytes)) {
         return Ok(Stop::Replaced);
     }
-    if file.offset >= file.limit {
+    if file.ended == Some(before) {
         return Ok(Stop::End);
     }
-    if !file.knows_head() && !file.look_at_head(tools.wrapper)? {
+    if !file.look_at_head(tools.wrapper)? {
         return Ok(Stop::Replaced);
+    }
+    if file.offset >= file.limit {
+        // One that was emptied may have got to the same place again.
+        let holds = file.known().goes_on_in(&file.handle)?;
+        file.ended = (file.offset == before.size).then_some(before);
+        return Ok(if holds { Stop::End } else { Stop::Replaced });
     }
     let stop = hand_out(file, parts, budget, tools, each)?;
     file.ended = (stop == Stop::End).then_some(Seen {

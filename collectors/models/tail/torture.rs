@@ -63,10 +63,14 @@ impl Style {
     }
 }
 
-struct Dice(u64);
+pub(super) struct Dice(u64);
 
 impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) const fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -319,14 +323,14 @@ pub(super) fn packed(plain: &[u8], packing: Packing) -> (Vec<u8>, &'static str) 
     }
 }
 
-fn appended(path: &Path) -> File {
+pub(super) fn appended(path: &Path) -> File {
     let mut options = OpenOptions::new();
     options.append(true).create(true).open(path).unwrap()
 }
 
 /// Lines with the names of their places.
 #[derive(Default)]
-struct Kept(Vec<(u64, String)>);
+pub(super) struct Kept(pub(super) Vec<(u64, String)>);
 
 impl Taker<()> for Kept {
     fn begin(&mut self, (): &mut ()) {}
@@ -350,7 +354,7 @@ struct Run {
 
 fn run(style: Style, seed: u64) -> Run {
     let folder = tempfile::tempdir().unwrap();
-    let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut dice = Dice::new(seed);
     let mut writer = Writer::new(folder.path(), style);
     let open = |path: PathBuf| Tail::<()>::new(path, Begin::End, Wrapper::Auto, Box::new(|| ()));
     let mut reader = open(writer.path());

@@ -11,7 +11,7 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::search::siblings;
-use super::{Each, Stream, Tools};
+use super::{Each, LOOKS, Stream, Tools};
 use crate::models::tail::file::{Followed, Stop};
 use crate::models::tail::identity::{Fence, Hashed, Known};
 use crate::models::tail::packed::{Guess, Packing, Place};
@@ -43,6 +43,8 @@ impl Stream {
         }
         if file.known.offset > 0 && self.sought.len() < SOUGHT_MAX {
             self.sought.push(file);
+            self.is_surveyed = false;
+            self.looks = LOOKS;
         } else {
             self.keep_lost(file.known);
         }
@@ -64,6 +66,9 @@ impl Stream {
             if !is_looked_at {
                 self.raise_floor();
             }
+            return;
+        }
+        if !self.is_surveyed {
             return;
         }
         let may_come = || {

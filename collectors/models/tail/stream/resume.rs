@@ -30,17 +30,12 @@ impl Stream {
             let since = file.since.map(Timestamp::from_second);
             let since = since.and_then(Result::ok);
             let Ok(Some(mut found)) = stream.find(Path::new(&file.real), &file.known, tools) else {
-                let is_read = since.is_some() || file.known.offset == 0;
-                let is_copied = !is_read
-                    && stream
-                        .pass_over_copy(&file.known, tools)
-                        .unwrap_or_default();
-                tools.counts.copytruncates += u64::from(is_copied);
-                if is_copied {
-                    stream.keep_lost(file.known);
-                } else {
-                    stream.seek(file.clone());
-                }
+                // Something else stands in it now.
+                let is_there = |metadata: fs::Metadata| Node::of(&metadata) == file.known.node;
+                let is_emptied = since.is_none() && fs::metadata(&file.real).is_ok_and(is_there);
+                let mut sought = file.clone();
+                sought.known.is_emptied |= is_emptied;
+                stream.seek(sought);
                 continue;
             };
             if found.node != file.known.node && since.is_none() {
