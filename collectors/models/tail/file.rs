@@ -11,7 +11,9 @@ use memchr::{memchr, memchr_iter, memrchr};
 use rustix::fs::{OFlags, SeekFrom};
 
 use super::colours::{Finder, Next};
-use super::identity::{FENCE_BYTES, Fence, HEAD_BYTES, Hashed, Known, Node, between_steps, read_full};
+use super::identity::{
+    FENCE_BYTES, Fence, HEAD_BYTES, Hashed, Known, Node, between_steps, read_full,
+};
 use super::joined::LINE_BYTES_MAX;
 use super::packed::{Packed, Packing};
 use super::place::Wrapper;
@@ -227,11 +229,15 @@ impl Followed {
 
     /// What is known of it.
     pub(super) fn known(&self) -> Known {
+        let fence = self.fence.hashed();
+        // A copy may end behind what was read and before the end of the beginning.
+        let is_begun = self.offset > 0 && self.offset < u64::from(self.head.bytes);
+        let is_all = u64::from(fence.bytes) == self.offset;
         Known {
             node: self.node,
-            head: self.head,
+            head: if is_begun && is_all { fence } else { self.head },
             offset: self.offset,
-            fence: self.fence.hashed(),
+            fence,
             is_emptied: false,
         }
     }

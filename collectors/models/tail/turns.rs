@@ -34,7 +34,7 @@ pub(super) fn between_steps() {
         if let Some((writer, dice)) = writer
             && dice.below(24) == 0
         {
-            for _ in 0..=dice.below(8) {
+            for _ in 0..=dice.below(6) {
                 writer.borrow_mut().step(dice);
             }
         }
@@ -105,7 +105,7 @@ impl Writer {
 
     fn lines(&mut self, dice: &mut Dice) {
         let count = match dice.below(12) {
-            0 => 120,
+            0 => 60,
             1..4 => 20,
             _ => 2,
         };
@@ -150,7 +150,10 @@ impl Writer {
         self.act(step, dice);
         // Most names are not there.
         while let Some(Step::Shift(number)) = self.steps.front().copied() {
-            if ["", self.end()].iter().any(|end| self.copy(number, end).exists()) {
+            if ["", self.end()]
+                .iter()
+                .any(|end| self.copy(number, end).exists())
+            {
                 break;
             }
             self.steps.pop_front();
@@ -259,7 +262,7 @@ fn run(packing: Option<Packing>, packs: usize, is_met: bool, seed: u64, sum: &mu
         }
     };
     read(&mut reader, &mut stored, true);
-    for round in 0..120 {
+    for round in 0..60 {
         // Between most looks a little happens, and now and then a great deal.
         let steps = [3, 12, 40, 120][dice.below(4)];
         for _ in 0..dice.below(steps) {
@@ -307,7 +310,7 @@ fn run(packing: Option<Packing>, packs: usize, is_met: bool, seed: u64, sum: &mu
 }
 
 fn all(packing: Option<Packing>, packs: usize, is_met: bool) {
-    let seeds = std::env::var("CMS_TAIL_SEEDS").map_or(6, |text| text.parse().unwrap());
+    let seeds = std::env::var("CMS_TAIL_SEEDS").map_or(2, |text| text.parse().unwrap());
     let mut sum = Sum::default();
     let first = std::env::var("CMS_TAIL_SEED").map_or(1, |text| text.parse().unwrap());
     for seed in first..first + seeds {
@@ -315,7 +318,7 @@ fn all(packing: Option<Packing>, packs: usize, is_met: bool) {
     }
     println!("{packing:?} {packs} met={is_met}: {sum:?}");
     assert!(sum.failed.is_empty(), "{packing:?}: seeds {:?}", sum.failed);
-    assert!(sum.turns > 100 && sum.restarts > 50 && sum.doomed > 100);
+    assert!(sum.turns > 20 && sum.restarts > 10 && sum.doomed > 20);
 }
 
 #[test]
