@@ -102,7 +102,14 @@ impl Stream {
         let Some(mut file) = self.opened_packed(path, packing, tools) else {
             return Ok(None);
         };
-        let is_it = |known: &Known| known.node == file.node && known.head == file.head;
+        // Inodes are used again, also by one that begins as a file that is sought, and as the one before did.
+        let packed = file.packed.as_ref();
+        let size = packed.and_then(|packed| packed.size(&file.handle));
+        let is_sought = self.sought.iter().any(|it| it.known.head == file.head);
+        let is_it = |known: &Known| {
+            let is_other = is_sought && size.is_some_and(|size| size != known.offset);
+            known.node == file.node && known.head == file.head && !is_other
+        };
         if self.done.iter().any(is_it) || self.is_read_to_end(&file)? {
             return Ok(None);
         }
