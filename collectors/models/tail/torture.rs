@@ -449,7 +449,7 @@ fn run(style: Style, seed: u64) -> Run {
 
 fn all(style: Style) -> Run {
     // What is compressed costs more, and has five styles.
-    let usual = if style.packing().is_some() { 5 } else { 10 };
+    let usual = if style.packing().is_some() { 4 } else { 6 };
     let seeds = std::env::var("CMS_TAIL_SEEDS").map_or(usual, |text| text.parse().unwrap());
     let mut sum = Run {
         missing: 0,
