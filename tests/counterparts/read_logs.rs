@@ -179,10 +179,12 @@ fn appended(log: &Path) -> File {
 fn copied(style: &str) {
     for look_ms in [20, 500] {
         let (missing, nowhere, repeated) = turned(style, look_ms);
-        println!("{style:?}, a look every {look_ms} ms: {nowhere} lines are in no file");
         assert_eq!((missing, repeated), (0, 0), "{style}: {look_ms}");
         // What is written between the copy and the end of its file, of each turn.
-        assert!(nowhere < LINES / 4, "{nowhere} lines are in no file");
+        assert!(
+            nowhere < LINES / 4,
+            "{style}: {nowhere} lines are in no file"
+        );
     }
 }
 
