@@ -53,7 +53,7 @@ pub(crate) enum Looked {
 #[derive(Debug)]
 pub(crate) struct Driver {
     /// A library that somebody named.
-    library: Option<PathBuf>,
+    path: Option<PathBuf>,
     /// The key of the configuration that names it.
     key: &'static str,
     /// There where the driver is, unless it is hidden.
@@ -82,9 +82,9 @@ enum Answer {
 
 impl Driver {
     /// The driver, with the library that the configuration names under `key`; nothing is opened yet.
-    pub(crate) fn new(library: Option<&Path>, key: &'static str, host: &Host) -> Self {
+    pub(crate) fn new(path: Option<&Path>, key: &'static str, host: &Host) -> Self {
         Self {
-            library: library.map(Path::to_owned),
+            path: path.map(Path::to_owned),
             key,
             device: host.dev.join("nvidiactl"),
             module: host.sys("module/nvidia"),
@@ -123,10 +123,10 @@ impl Driver {
 
     /// What to say where there is nothing to load.
     fn not_there(&self) -> Option<Looked> {
-        match &self.library {
-            Some(library) if !library.exists() => Some(Looked::Unusable(format!(
+        match &self.path {
+            Some(path) if !path.exists() => Some(Looked::Unusable(format!(
                 "there is no {}: check {}",
-                library.display(),
+                path.display(),
                 self.key
             ))),
             Some(_) => None,
@@ -148,7 +148,7 @@ impl Driver {
             Some(asking) => asking,
             None => self
                 .asking
-                .insert(start(self.library.clone(), self.key).ok_or_else(ended)?),
+                .insert(start(self.path.clone(), self.key).ok_or_else(ended)?),
         };
         let is_anew = self.is_asked;
         if self.is_asked && asking.answers.try_recv().is_err() {

@@ -26,7 +26,7 @@ impl Rig {
              store.path = {store:?}\n\
              [compute.power]\n\
              sources = [\"nvml\"]\n\
-             nvml.library = {library:?}\n",
+             nvml.path = {library:?}\n",
             store = rig.path("store"),
         );
         fs::write(rig.path("agent.toml"), config).unwrap();

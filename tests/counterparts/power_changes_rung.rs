@@ -56,7 +56,7 @@ fn a_source_of_power_that_dies_and_returns_is_seen_everywhere() {
     let config = site.path("agent.toml");
     let mut toml = fs::read_to_string(&config).unwrap();
     toml += &format!(
-        "\n[compute.power]\nsources = [\"nvml\", \"model\"]\nidle_watts = 40\nmax_watts = 40\nnvml.library = {library:?}\n"
+        "\n[compute.power]\nsources = [\"nvml\", \"model\"]\nidle_watts = 40\nmax_watts = 40\nnvml.path = {library:?}\n"
     );
     fs::write(&config, toml).unwrap();
     let _dashboard = site.start_dashboard();

@@ -23,7 +23,7 @@ pub(super) struct Nvml {
 impl Nvml {
     pub(super) fn new(settings: &Settings, host: &Host) -> Self {
         Self {
-            driver: Driver::new(settings.library(), "compute.power.nvml.library", host),
+            driver: Driver::new(settings.path(), "compute.power.nvml.path", host),
             boards: Boards::default(),
         }
     }

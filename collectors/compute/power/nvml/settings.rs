@@ -10,12 +10,12 @@ use crate::checked::AbsolutePath;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(in super::super) struct Settings {
-    library: Option<AbsolutePath>,
+    path: Option<AbsolutePath>,
 }
 
 impl Settings {
     /// Where the driver's library is, if not where the system looks for it.
-    pub(super) fn library(&self) -> Option<&Path> {
-        self.library.as_ref().map(AbsolutePath::as_path)
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.path.as_ref().map(AbsolutePath::as_path)
     }
 }
