@@ -245,11 +245,7 @@ fn key(config: &Config, command: KeyCommand) -> Result<ExitStatus, CliError> {
 }
 
 fn problem(error: admin::AdminError) -> CliError {
-    CliError::Failed {
-        status: ExitStatus::Problem,
-        chain: crate::status::error_chain(&error),
-        hint: None,
-    }
+    CliError::problem(&error)
 }
 
 fn serve(config: &Config, asked: Option<LogFormat>) -> Result<ExitStatus, CliError> {

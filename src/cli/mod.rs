@@ -156,6 +156,15 @@ impl CliError {
         }
     }
 
+    /// A question that was not answered, with its causes: somebody else's fault, or nobody's.
+    pub fn problem(error: &dyn std::error::Error) -> Self {
+        Self::Failed {
+            status: ExitStatus::Problem,
+            chain: error_chain(error),
+            hint: None,
+        }
+    }
+
     /// An error that a person has to put right before another attempt can succeed.
     pub fn configuration(error: &dyn std::error::Error) -> Self {
         Self::Failed {

@@ -147,23 +147,23 @@ impl Probe {
     }
 }
 
+/// Waits for an answer, and says meanwhile what is asked.
+fn answered<T, E: std::error::Error>(
+    what: &str,
+    asking: impl Future<Output = Result<T, E>>,
+) -> Result<T, CliError> {
+    let looking = async { Progress::during(what, asking).await };
+    let found = run::runtime()?.block_on(looking);
+    found.map_err(|error| CliError::problem(&error))
+}
+
 impl Prometheus {
     fn look(self) -> Result<Suggestion, CliError> {
         let asked = self.url.to_string();
         let site = self.access.site(self.url)?;
         let web: Arc<dyn Web> = Arc::new(Outbound);
         let now = Clock::system().now();
-        let looking = async {
-            let asking = look(web.as_ref(), &site, now);
-            Progress::during(&format!("asking {asked}"), asking).await
-        };
-        run::runtime()?
-            .block_on(looking)
-            .map_err(|error| CliError::Failed {
-                status: ExitStatus::Problem,
-                chain: crate::status::error_chain(&error),
-                hint: None,
-            })
+        answered(&format!("asking {asked}"), look(web.as_ref(), &site, now))
     }
 }
 
@@ -173,16 +173,8 @@ impl Http {
         let site = self.access.site(self.url)?;
         let web: Arc<dyn Web> = Arc::new(Outbound);
         let now = Clock::system().now();
-        let looking = async {
-            let asking = http::look(web.as_ref(), &site, &self.path, now);
-            Progress::during(&format!("asking {asked}"), asking).await
-        };
-        let found = run::runtime()?.block_on(looking);
-        found.map_err(|error| CliError::Failed {
-            status: ExitStatus::Problem,
-            chain: crate::status::error_chain(&error),
-            hint: None,
-        })
+        let asking = http::look(web.as_ref(), &site, &self.path, now);
+        answered(&format!("asking {asked}"), asking)
     }
 }
 

@@ -5,8 +5,8 @@ use std::path::Path;
 use clap::Args;
 use cms_collectors::thermal::bacnet::probe::{Address, Interface, Look, Report, look};
 
-use super::super::progress::Progress;
-use super::super::{CliError, ExitStatus, run};
+use super::answered;
+use crate::cli::CliError;
 use crate::clock::Clock;
 
 /// Where the machine's routes are.
@@ -51,13 +51,6 @@ impl Bacnet {
             address: self.address,
         };
         let now = Clock::system().now();
-        let looking = async { Progress::during(&what, look(asked, Path::new(ROUTES), now)).await };
-        run::runtime()?
-            .block_on(looking)
-            .map_err(|error| CliError::Failed {
-                status: ExitStatus::Problem,
-                chain: crate::status::error_chain(&error),
-                hint: None,
-            })
+        answered(&what, look(asked, Path::new(ROUTES), now))
     }
 }

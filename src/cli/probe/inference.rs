@@ -7,9 +7,8 @@ use cms_collectors::Host;
 use cms_collectors::models::probe::{Suggestion, look};
 use cms_collectors::web::Address;
 
-use super::Access;
-use crate::cli::progress::Progress;
-use crate::cli::{CliError, ExitStatus, run};
+use super::{Access, answered};
+use crate::cli::CliError;
 use crate::clock::Clock;
 use crate::transport::web::Outbound;
 
@@ -32,15 +31,6 @@ impl Inference {
         let instance = INSTANCE.parse().map_err(|error| CliError::failed(&error))?;
         let host = Host::local(instance, String::new(), Arc::new(Outbound));
         let now = Clock::system().now();
-        let looking = async {
-            let asking = look(&host, &site, now);
-            Progress::during(&format!("asking {asked}"), asking).await
-        };
-        let found = run::runtime()?.block_on(looking);
-        found.map_err(|error| CliError::Failed {
-            status: ExitStatus::Problem,
-            chain: crate::status::error_chain(&error),
-            hint: None,
-        })
+        answered(&format!("asking {asked}"), look(&host, &site, now))
     }
 }

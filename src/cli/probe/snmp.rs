@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use cms_collectors::CollectError;
 use cms_collectors::snmp::probe::{Findings, look};
 use cms_collectors::snmp::{Auth, Login, Oid, Privacy, Snmp, Target, Udp, User, parse_oid};
 use cms_collectors::web::{SecretPlace, Web};
 
-use super::super::progress::Progress;
-use super::super::{CliError, ExitStatus, run};
+use super::answered;
+use crate::cli::{CliError, ExitStatus};
 use crate::transport::web::Outbound;
 
 #[derive(Debug, Args)]
@@ -71,18 +70,11 @@ impl Device {
             hint: None,
         })?;
         let web: Arc<dyn Web> = Arc::new(Outbound);
-        let looking = async {
+        let what = format!("asking {}", target.address());
+        answered(&what, async {
             let device = Udp.device(&target, &web);
-            let asking = look(device.as_ref(), &target, oid.as_ref());
-            Progress::during(&format!("asking {}", target.address()), asking).await
-        };
-        run::runtime()?
-            .block_on(looking)
-            .map_err(|error: CollectError| CliError::Failed {
-                status: ExitStatus::Problem,
-                chain: crate::status::error_chain(&error),
-                hint: None,
-            })
+            look(device.as_ref(), &target, oid.as_ref()).await
+        })
     }
 
     fn target(self) -> Result<Target, String> {
