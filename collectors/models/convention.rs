@@ -26,15 +26,6 @@ pub(crate) fn tags(id: &[u8]) -> Tags {
     }
 }
 
-/// What servers put before the id of their caller: vLLM, and those that name answers as OpenAI does.
-const PREFIXES: [&[u8]; 3] = [b"chatcmpl-", b"cmpl-", b"embd-"];
-
-/// The tags in an id that a server may have put something before.
-pub(crate) fn tags_behind_prefix(id: &[u8]) -> Tags {
-    let own = PREFIXES.iter().find_map(|prefix| id.strip_prefix(*prefix));
-    tags(own.unwrap_or(id))
-}
-
 /// What the two words of the specification mean; nobody tags a request as unclassified.
 pub(crate) fn complexity(word: &[u8]) -> Option<Complexity> {
     match word {
@@ -53,14 +44,6 @@ mod tests {
         let found = tags(b"classification.routine.7f9c24e8-3b12-4fef-91e0-5d3d0d7a3c11");
         assert_eq!(found.task_type.unwrap().as_str(), "classification");
         assert_eq!(found.complexity, Some(Complexity::Routine));
-        assert_eq!(
-            tags_behind_prefix(b"cmpl-code.frontier.1"),
-            tags(b"code.frontier.1")
-        );
-        assert_eq!(
-            tags_behind_prefix(b"code.frontier.1"),
-            tags(b"code.frontier.1")
-        );
         assert_eq!(
             tags(b"code.frontier.1.2").complexity,
             Some(Complexity::Frontier)

@@ -5,7 +5,6 @@ use std::str;
 use cms_spec::decimal::Decimal;
 use cms_spec::payload::v1::Complexity;
 
-use super::super::convention::tags_behind_prefix;
 use super::super::json::whole;
 use super::super::request::{Request, Route, Tags, Word};
 use super::super::vllm::id::Id;
@@ -151,7 +150,7 @@ impl Draft {
         let by_id = [&request_id, &response_id, &older_id, &proxy_id]
             .into_iter()
             .flatten()
-            .map(|id| tags_behind_prefix(id.as_str().as_bytes()))
+            .map(|id| Id(id).tags_of_any())
             .find(|tags| tags.complexity.is_some())
             .unwrap_or_default();
         let tags = [self.tags, by_id, resource.tags.clone()];

@@ -62,6 +62,14 @@ impl<'a> Id<'a> {
         tags(self.own())
     }
 
+    /// The tags in the caller's own id, if vLLM made this one; otherwise it may be the caller's as it is.
+    pub(crate) fn tags_of_any(&self) -> Tags {
+        match self.kind() {
+            Kind::Other => tags(self.0.as_str().as_bytes()),
+            _ => self.tags(),
+        }
+    }
+
     /// Whether it is the first prompt of its request, or the only one.
     pub(super) fn is_first(&self) -> bool {
         self.split(self.0.as_str())
