@@ -112,6 +112,14 @@ impl Counters {
         })
     }
 
+    /// The same without the names of models, which a comparison needs not: nothing is asked and nothing waits for them.
+    pub(crate) fn without_names(self) -> Self {
+        Self {
+            facts: None,
+            ..self
+        }
+    }
+
     /// When the page was asked for last.
     pub(crate) fn looked(&self) -> Option<Timestamp> {
         self.looked

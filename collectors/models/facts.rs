@@ -175,14 +175,11 @@ impl Facts {
 
     /// What is known, one line each.
     pub(crate) fn details(&self) -> Vec<String> {
-        let line = |(name, known): (&Word, &Known)| {
-            let name = name.clone().without_folder();
-            match known.size {
-                Some((parameters, from)) => {
-                    format!("model {name}: {parameters} parameters, {}", from.in_words())
-                }
-                None => format!("model {name}: neither the server nor its name says a size"),
+        let line = |(name, known): (&Word, &Known)| match known.size {
+            Some((parameters, from)) => {
+                format!("model {name}: {parameters} parameters, {}", from.in_words())
             }
+            None => format!("model {name}: neither the server nor its name says a size"),
         };
         self.known.iter().map(line).collect()
     }
@@ -362,12 +359,13 @@ pub(super) fn words(error: &CollectError) -> String {
     }
 }
 
-/// A name as requests carry it; the file of one that is a path with odd characters.
+/// A name as it is told; of one that is a path the file alone.
 fn word(name: &str) -> Option<Word> {
-    Word::new(name.as_bytes()).or_else(|| {
+    let name = Word::new(name.as_bytes()).or_else(|| {
         let file = name.rsplit(['/', '\\']).next()?;
         Word::new(file.as_bytes())
-    })
+    });
+    name.map(Word::without_folder)
 }
 
 /// Reads any bytes as each of the answers: for tests with inputs that nobody wrote.

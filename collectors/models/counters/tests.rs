@@ -377,10 +377,7 @@ async fn llama_cpp_tells_tokens_alone() {
     rig.look(&page(80, &cached(14), 119)).await;
     let sums = rig.look(&page(90, &cached(20), 130)).await;
     assert_eq!(counts(&sums[0]), (None, Some(16), Some(11)));
-    assert_eq!(
-        sums[0].model.as_ref().unwrap().as_str(),
-        "/models/gemma.gguf"
-    );
+    assert_eq!(sums[0].model.as_ref().unwrap().as_str(), "gemma.gguf");
     assert_eq!(
         (rig.heard.models[0].parameters, rig.heard.models[0].from),
         (268_098_176, SizeFrom::Counted)

@@ -50,7 +50,7 @@ async fn llama_cpp_counts() {
     assert_eq!(
         told,
         [(
-            "/m/gemma-3-270m.gguf".to_owned(),
+            "gemma-3-270m.gguf".to_owned(),
             268_098_176,
             SizeFrom::Counted
         )]

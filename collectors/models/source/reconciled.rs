@@ -108,7 +108,7 @@ impl Reconciled {
     pub(super) fn new(feed: Box<dyn Feed>, counters: Counters) -> Self {
         Self {
             feed,
-            counters,
+            counters: counters.without_names(),
             epoch: 0,
             log: Amounts::default(),
             server: Amounts::default(),
@@ -480,6 +480,18 @@ mod tests {
         rig.pass(0, 0).await;
         let trouble = rig.feed.trouble().expect("90 requests too many");
         assert!(trouble.contains("tells 90 requests"), "{trouble}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_say_its_models_is_compared_all_the_same() {
+        let mut rig = Rig::new(false);
+        rig.server.refuses("/v1/models", 503);
+        for _ in 0..10 {
+            rig.pass(50, 50).await;
+            assert_eq!(rig.feed.trouble(), None);
+        }
+        let asked = rig.server.asked();
+        assert!(asked.iter().all(|path| path == "/metrics"), "{asked:?}");
     }
 
     #[tokio::test]
