@@ -15,8 +15,8 @@ use cms_spec::units::Microjoules;
 use cms_spec::windows::BUCKET;
 use jiff::{SignedDuration, Timestamp};
 
-use super::book::{Amount, Noted};
 use super::classify::{By, Class, Rule, classify};
+use super::history::{Amount, Noted};
 use super::seen::Seen;
 use super::sizes::Sizes;
 use crate::models::facts;

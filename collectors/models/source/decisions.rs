@@ -10,8 +10,8 @@ use cms_spec::units::Fixed;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::book::{Amount, Book, Decider, Frequent, OfSource, Spot};
 use super::classify::{By, Rule, classify};
+use super::history::{Amount, Decider, Frequent, History, OfSource, Spot};
 use crate::models::request::{Tags, Word};
 
 /// Most routes that are suggested: nobody judges more in one go.
@@ -62,11 +62,28 @@ pub struct Source {
     pub decided: Vec<Decided>,
 }
 
+/// What kind of thing decided, in the order in which it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DecidedBy {
+    /// Tags of the requests themselves.
+    Tags,
+    /// A rule of the configuration.
+    Rule,
+    /// A rule that was in the configuration.
+    #[serde(rename = "former rule")]
+    FormerRule,
+    /// What the API's path is for.
+    Path,
+    /// Nothing: they are unclassified.
+    Nothing,
+}
+
 /// One thing that decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Decided {
-    /// `tags`, `rule`, `former rule`, `path` or `nothing`.
-    pub by: &'static str,
+    /// What kind of thing it is.
+    pub by: DecidedBy,
     /// Which rule, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<usize>,
@@ -137,12 +154,12 @@ pub struct Unsized {
 
 impl Decisions {
     pub(super) fn of(
-        book: &Book,
+        history: &History,
         rules: &[Rule],
         names: &[&str],
         is_sized: &dyn Fn(&Word) -> bool,
     ) -> Self {
-        let mut all = book.sources();
+        let mut all = history.sources();
         for name in names {
             all.entry(name).or_default();
         }
@@ -154,7 +171,7 @@ impl Decisions {
         }
         let (routes, more_routes) = routes(&all, rules);
         Self {
-            since: book.since(),
+            since: history.since(),
             requests,
             unclassified,
             unclassified_percent: percent(unclassified, requests),
@@ -238,27 +255,25 @@ fn source(name: &str, of: &OfSource, rules: &[Rule]) -> Source {
     let mut decided: Vec<Decided> = Vec::new();
     for (decider, amount) in &of.by.kept {
         decided.push(match decider {
-            Decider::Tag => row("tags", None, None, *amount),
-            Decider::Path => row("path", None, None, *amount),
+            Decider::Tag => row(DecidedBy::Tags, None, None, *amount),
+            Decider::Path => row(DecidedBy::Path, None, None, *amount),
             Decider::Rule(text) => {
                 let number = said.iter().position(|rule| rule == text);
-                let by = if number.is_some() {
-                    "rule"
-                } else {
-                    "former rule"
+                let by = match number {
+                    Some(_) => DecidedBy::Rule,
+                    None => DecidedBy::FormerRule,
                 };
                 row(by, number.map(|at| at + 1), Some(text.clone()), *amount)
             }
         });
     }
     if of.by.others != Amount::default() {
-        decided.push(row("former rule", None, None, of.by.others));
+        decided.push(row(DecidedBy::FormerRule, None, None, of.by.others));
     }
     if open != Amount::default() {
-        decided.push(row("nothing", None, None, open));
+        decided.push(row(DecidedBy::Nothing, None, None, open));
     }
-    let order = ["tags", "rule", "former rule", "path", "nothing"];
-    decided.sort_by_key(|row| (order.iter().position(|by| *by == row.by), row.rule));
+    decided.sort_by_key(|row| (row.by, row.rule));
     Source {
         source: name.to_owned(),
         requests: total.requests,

@@ -13,9 +13,9 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use super::book::Book;
 use super::classify::Rule;
 use super::counting::{Counting, Counts, Shared, Unshared};
+use super::history::History;
 use super::settings::Spec;
 use crate::models::feed::Feed;
 use crate::{CollectError, Host, chain};
@@ -140,11 +140,11 @@ impl Running {
         }
     }
 
-    /// Puts what an ended call told into the readings, and what decided it into the book.
+    /// Puts what an ended call told into the readings, and what decided it into the history.
     pub(super) async fn end(
         &mut self,
         at: Timestamp,
-        (rules, book): (&[Rule], &mut Book),
+        (rules, history): (&[Rule], &mut History),
         out: &mut Readings,
     ) {
         if let State::Busy(_, task) = &self.state
@@ -168,7 +168,7 @@ impl Running {
         self.has_answered = true;
         self.failed = result.err().map(|error| (at, chain(&error)));
         self.counts.add(std::mem::take(&mut counting.counts));
-        book.add(&self.spec.name, std::mem::take(&mut counting.noted), rules);
+        history.add(&self.spec.name, std::mem::take(&mut counting.noted), rules);
         self.details = feed.details();
         self.trouble = feed.trouble();
         self.caveat = feed.caveat();

@@ -14,10 +14,10 @@ use super::classify::{By, Rule};
 use crate::models::request::{Route, Word};
 pub(super) use frequent::{Amount, Frequent};
 
-/// Half of what the window looks back. Two halves are kept, so that the book always spans 15 to 30 days once it is so old.
+/// Half of what the window looks back. Two halves are kept, so that the history always spans 15 to 30 days once it is so old.
 const HALF: SignedDuration = SignedDuration::from_hours(15 * 24);
 
-/// Most sources of the book: twice as many as a configuration has, for those that were renamed.
+/// Most sources of the history: twice as many as a configuration has, for those that were renamed.
 const SOURCES_MAX: usize = 64;
 
 /// Most deciders of a source: all rules of a configuration, and a hundred that are there no more.
@@ -130,12 +130,12 @@ impl Epoch {
 
 /// The counts of all sources.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Book {
+pub(super) struct History {
     now: Option<Epoch>,
     before: Option<Epoch>,
 }
 
-impl Book {
+impl History {
     /// Forgets what is older than the window.
     pub(super) fn turn(&mut self, at: Timestamp) {
         let begin = || Epoch {
@@ -236,8 +236,8 @@ mod tests {
         noted
     }
 
-    fn requests(book: &Book) -> (u64, u64, u64) {
-        let sources = book.sources();
+    fn requests(history: &History) -> (u64, u64, u64) {
+        let sources = history.sources();
         let of = sources.get("s").cloned().unwrap_or_default();
         (
             of.by.total().requests,
@@ -248,30 +248,39 @@ mod tests {
 
     #[test]
     fn it_looks_back_half_to_all_of_the_window() {
-        let mut book = Book::default();
-        book.turn(at(0));
-        book.add("s", noted(1), &[]);
-        book.turn(at(15 * 24 - 1));
-        assert_eq!((requests(&book), book.since()), ((1, 1, 1), Some(at(0))));
-        book.turn(at(15 * 24));
-        book.add("s", noted(10), &[]);
-        assert_eq!((requests(&book), book.since()), ((11, 11, 11), Some(at(0))));
-        book.turn(at(30 * 24));
+        let mut history = History::default();
+        history.turn(at(0));
+        history.add("s", noted(1), &[]);
+        history.turn(at(15 * 24 - 1));
+        assert_eq!(
+            (requests(&history), history.since()),
+            ((1, 1, 1), Some(at(0)))
+        );
+        history.turn(at(15 * 24));
+        history.add("s", noted(10), &[]);
+        assert_eq!(
+            (requests(&history), history.since()),
+            ((11, 11, 11), Some(at(0)))
+        );
+        history.turn(at(30 * 24));
         let second = Some(at(15 * 24));
-        assert_eq!((requests(&book), book.since()), ((10, 10, 10), second));
-        let kept = Book::resumed(&book.kept().expect("text"));
+        assert_eq!(
+            (requests(&history), history.since()),
+            ((10, 10, 10), second)
+        );
+        let kept = History::resumed(&history.kept().expect("text"));
         assert_eq!((requests(&kept), kept.since()), ((10, 10, 10), second));
-        book.turn(at(90 * 24));
-        assert_eq!(requests(&book), (0, 0, 0), "nothing ran for two months");
-        assert_eq!(Book::resumed("{\"now\": 7}").since(), None);
-        book.turn(at(80 * 24));
-        assert_eq!(book.since(), Some(at(80 * 24)), "the clock was set back");
+        history.turn(at(90 * 24));
+        assert_eq!(requests(&history), (0, 0, 0), "nothing ran for two months");
+        assert_eq!(History::resumed("{\"now\": 7}").since(), None);
+        history.turn(at(80 * 24));
+        assert_eq!(history.since(), Some(at(80 * 24)), "the clock was set back");
     }
 
     #[test]
     fn what_is_kept_is_short_and_its_sums_are_whole() {
-        let mut book = Book::default();
-        book.turn(at(0));
+        let mut history = History::default();
+        history.turn(at(0));
         for number in 0..10_000_u64 {
             let mut noted = Noted::default();
             let text = format!("{:0>100}", number % 5_000);
@@ -286,11 +295,11 @@ mod tests {
                 output_tokens: 3,
             };
             noted.add(By::Nothing, (model.as_ref(), false), &route, amount);
-            book.add(&format!("source-{}", number % 40), noted, &[]);
+            history.add(&format!("source-{}", number % 40), noted, &[]);
         }
-        let kept = book.kept().expect("text");
+        let kept = history.kept().expect("text");
         assert!(kept.len() < 1_000_000, "{}", kept.len());
-        for of in Book::resumed(&kept).sources().into_values() {
+        for of in History::resumed(&kept).sources().into_values() {
             assert_eq!(of.open.total().requests, 250);
             assert_eq!(of.open.total().output_tokens, 750);
             assert_eq!(of.open.kept.len(), KEPT_MAX);

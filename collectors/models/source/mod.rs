@@ -5,11 +5,11 @@
 //! that hangs or fails costs no other one. Refuses: prompts; there is no type here that could hold one.
 
 mod around;
-mod book;
 mod classify;
 mod counting;
 pub mod decisions;
 mod feeds;
+mod history;
 mod kinds;
 mod opening;
 mod reconciled;
@@ -31,10 +31,10 @@ use crate::models::facts;
 use crate::models::request::Word;
 use crate::{CollectError, Collector, Host};
 
-use book::Book;
 use counting::{Shared, State};
 use decisions::Decisions;
 use feeds::{PATIENCE, Running};
+use history::History;
 use settings::Config;
 pub use settings::REGISTRATION;
 
@@ -49,7 +49,7 @@ struct Models {
     host: Host,
     shared: Arc<Shared>,
     feeds: Vec<Running>,
-    book: Book,
+    history: History,
     details: Vec<String>,
     /// What `status` says besides counts, and when that was looked up.
     advice: Vec<String>,
@@ -69,7 +69,7 @@ struct Kept {
     feeds: BTreeMap<String, String>,
     /// What decided the kinds of tasks.
     #[serde(default)]
-    book: String,
+    history: String,
 }
 
 impl Models {
@@ -95,7 +95,7 @@ impl Models {
             host: host.clone(),
             shared: Arc::new(shared),
             feeds: config.sources.iter().cloned().map(Running::new).collect(),
-            book: Book::default(),
+            history: History::default(),
             details: Vec::new(),
             advice: Vec::new(),
             advised: None,
@@ -112,7 +112,7 @@ impl Models {
             .iter()
             .map(|feed| feed.spec.name.as_str())
             .collect();
-        Decisions::of(&self.book, &self.shared.rules, &names, &is_sized)
+        Decisions::of(&self.history, &self.shared.rules, &names, &is_sized)
     }
 
     fn kept(&self) -> Option<String> {
@@ -124,7 +124,7 @@ impl Models {
             salt: self.shared.salt,
             seen: self.shared.state().seen.newest(),
             feeds: feeds.collect(),
-            book: self.book.kept().unwrap_or_default(),
+            history: self.history.kept().unwrap_or_default(),
         };
         serde_json::to_string(&kept).ok()
     }
@@ -142,9 +142,9 @@ impl Collector for Models {
             }
         };
         let _late = timeout(PATIENCE, all).await;
-        self.book.turn(at);
+        self.history.turn(at);
         for feed in &mut self.feeds {
-            let decided = (self.shared.rules.as_slice(), &mut self.book);
+            let decided = (self.shared.rules.as_slice(), &mut self.history);
             feed.end(at, decided, out).await;
         }
         if self.feeds.iter().any(Running::is_told)
@@ -215,7 +215,7 @@ impl Collector for Models {
         for request in kept.seen {
             self.shared.state().seen.is_new(request);
         }
-        self.book = Book::resumed(&kept.book);
+        self.history = History::resumed(&kept.history);
         let mut feeds = kept.feeds;
         for feed in &mut self.feeds {
             if let Some(checkpoint) = feeds.remove(&feed.spec.name) {

@@ -8,6 +8,7 @@ use cms_spec::units::Microjoules;
 use proptest::prelude::*;
 
 use super::counting::{Counting, Small, Unshared};
+use super::decisions::DecidedBy;
 use super::settings::Spec;
 use super::*;
 use crate::models::feed::{Feed, Out};
@@ -216,7 +217,7 @@ fn models(acknowledged: &Arc<Mutex<u64>>) -> Models {
         ),
         shared: shared(),
         feeds: vec![Running::new(spec)],
-        book: Book::default(),
+        history: History::default(),
         details: Vec::new(),
         advice: Vec::new(),
         advised: None,
@@ -407,7 +408,7 @@ async fn who_decided_is_counted_over_restarts_and_what_no_rule_knows_becomes_a_s
     let mut out = Readings::default();
     collector.collect(at(0), &mut out).await.expect("a tick");
     let seen = collector.decisions().expect("it tells of requests");
-    let rows = |seen: &Decisions| -> Vec<(&'static str, Option<usize>, u64, u64, String)> {
+    let rows = |seen: &Decisions| -> Vec<(DecidedBy, Option<usize>, u64, u64, String)> {
         let share = |row: &decisions::Decided| row.share_percent.expect("a share").to_string();
         let rows = seen.sources[0].decided.iter();
         rows.map(|row| {
@@ -424,10 +425,10 @@ async fn who_decided_is_counted_over_restarts_and_what_no_rule_knows_becomes_a_s
     assert_eq!(
         rows(&seen),
         [
-            ("tags", None, 1, 5, "16.7".to_owned()),
-            ("rule", Some(1), 1, 5, "16.7".to_owned()),
-            ("path", None, 1, 5, "16.7".to_owned()),
-            ("nothing", None, 3, 15, "50.0".to_owned()),
+            (DecidedBy::Tags, None, 1, 5, "16.7".to_owned()),
+            (DecidedBy::Rule, Some(1), 1, 5, "16.7".to_owned()),
+            (DecidedBy::Path, None, 1, 5, "16.7".to_owned()),
+            (DecidedBy::Nothing, None, 3, 15, "50.0".to_owned()),
         ]
     );
     let idle: Vec<(usize, &str)> = seen
@@ -495,7 +496,7 @@ async fn who_decided_is_counted_over_restarts_and_what_no_rule_knows_becomes_a_s
     assert_eq!(seen.routes[0].rule, None);
     let why = "it came after 3 requests such as it takes from now on";
     assert_eq!(seen.idle_rules[0].why, why);
-    assert_eq!(rows(&seen)[1].0, "former rule");
+    assert_eq!(rows(&seen)[1].0, DecidedBy::FormerRule);
     assert_eq!(seen.unsized_models.len(), 1, "{:?}", seen.unsized_models);
 }
 
@@ -508,14 +509,14 @@ fn tokens_without_requests_are_decided_and_are_no_share_of_anything() {
         model: Some(word("house")),
         ..Sum::default()
     });
-    let mut book = Book::default();
-    book.turn(at(0));
-    book.add("llama", std::mem::take(&mut counting.noted), &[]);
-    let seen = Decisions::of(&book, &[], &["llama"], &|_| false);
+    let mut history = History::default();
+    history.turn(at(0));
+    history.add("llama", std::mem::take(&mut counting.noted), &[]);
+    let seen = Decisions::of(&history, &[], &["llama"], &|_| false);
     let row = &seen.sources[0].decided[0];
     assert_eq!(
         (row.by, row.requests, row.output_tokens, row.share_percent),
-        ("nothing", 0, 7, None)
+        (DecidedBy::Nothing, 0, 7, None)
     );
     assert_eq!(seen.routes[0].output_tokens, 7);
     assert_eq!(seen.unsized_models[0].output_tokens, 7);

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use cms_collectors::Decisions;
-use cms_collectors::models::source::decisions::{Decided, Unclassified};
+use cms_collectors::models::source::decisions::{Decided, DecidedBy, Unclassified};
 use cms_spec::units::Fixed;
 
 use crate::cli::{CliError, ExitStatus};
@@ -112,11 +112,13 @@ fn share(percent: Option<Fixed<1>>) -> String {
 
 fn name(row: &Decided) -> String {
     let mut name = match (row.by, row.rule) {
-        ("path", _) => "the path".to_owned(),
-        ("nothing", _) => "nothing: unclassified".to_owned(),
-        ("former rule", _) => "a rule that is there no more".to_owned(),
-        (by, Some(number)) => format!("{by} {number}"),
-        (by, None) => by.to_owned(),
+        (DecidedBy::Tags, _) => "tags".to_owned(),
+        (DecidedBy::Rule, Some(number)) => format!("rule {number}"),
+        (DecidedBy::Rule, None) | (DecidedBy::FormerRule, _) => {
+            "a rule that is there no more".to_owned()
+        }
+        (DecidedBy::Path, _) => "the path".to_owned(),
+        (DecidedBy::Nothing, _) => "nothing: unclassified".to_owned(),
     };
     if let Some(says) = &row.says {
         let _ = write!(name, " {says}");
