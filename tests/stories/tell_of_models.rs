@@ -1,8 +1,9 @@
 //! What is asked of which model reaches the dashboard, over rotations, restarts and kills, and no prompt does.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -13,6 +14,9 @@ use crate::site::{AGENT, Site, wait_until};
 
 /// Stands where people's text stands: nobody may find it anywhere.
 const CANARY: &str = "canary-prompt-93b1c7e2";
+
+/// The same in what is pushed, which nothing has to be found again by.
+const PUSHED: &str = "canary-prompt-93b1c7e2-pushed";
 
 /// A port that nothing listens on.
 fn free_port() -> u16 {
@@ -46,6 +50,26 @@ fn post(port: u16, path: &str, body: &str) -> Option<u16> {
     answer.split(' ').nth(1)?.parse().ok()
 }
 
+/// Whether a text stands in the memory of a process, if we may look.
+fn is_in_memory(pid: u32, text: &[u8]) -> Option<bool> {
+    let memory = File::open(format!("/proc/{pid}/mem")).ok()?;
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
+    let place = |hex: &str| u64::from_str_radix(hex, 16).unwrap();
+    let has_it = |line: &str| {
+        let (span, rest) = line.split_once(' ').unwrap();
+        let (from, to) = span.split_once('-').unwrap();
+        let (from, to) = (place(from), place(to));
+        // What is mapped from files, and what the kernel lends, is none of the program's own.
+        if !rest.starts_with("rw") || line.contains("[v") {
+            return false;
+        }
+        let mut bytes = vec![0; usize::try_from(to - from).unwrap()];
+        let read = memory.read_at(&mut bytes, from).unwrap_or(0);
+        memchr::memmem::find(&bytes[..read], text).is_some()
+    };
+    Some(maps.lines().any(has_it))
+}
+
 /// The agent's metrics about itself.
 fn metrics(port: u16) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -68,7 +92,7 @@ fn line(number: usize) -> String {
         "input_tokens": 100,
         "output_tokens": 10,
         "response_time_ms": 250,
-        "prompt": CANARY,
+        "prompt": PUSHED,
     })
     .to_string()
 }
@@ -214,8 +238,8 @@ fn payload(number: usize) -> String {
         "prompt_tokens": 3,
         "completion_tokens": 4,
         "request_tags": ["task:extraction", "complexity:routine", format!("{CANARY} with spaces")],
-        "messages": [{ "role": "user", "content": CANARY }],
-        "response": { "choices": [{ "message": { "content": CANARY } }] },
+        "messages": [{ "role": "user", "content": PUSHED }],
+        "response": { "choices": [{ "message": { "content": PUSHED } }] },
         "error_str": CANARY,
         "end_user": CANARY,
         "requester_ip_address": CANARY,
@@ -228,7 +252,7 @@ fn payload(number: usize) -> String {
 
 /// A span of an SDK, with people's text in its attributes, events and name.
 fn spans(number: usize) -> String {
-    let text = |key: &str| json!({ "key": key, "value": { "stringValue": CANARY } });
+    let text = |key: &str| json!({ "key": key, "value": { "stringValue": PUSHED } });
     let count = |key: &str| json!({ "key": key, "value": { "intValue": "7" } });
     json!({ "resourceSpans": [{
         "resource": { "attributes": [text("host.name")] },
@@ -296,6 +320,13 @@ fn no_prompt_is_anywhere_but_in_the_servers_own_logs() {
         }
     }
     wait_until("what was pushed to be counted", || requests(&site) > 60);
+    // Whoever may look, which is root alone, finds nothing of what was pushed in its memory; in ours it is.
+    let is_there = |pid| is_in_memory(pid, PUSHED.as_bytes());
+    let ours = PUSHED.to_owned();
+    assert_eq!(is_there(std::process::id()), Some(true), "{ours}");
+    wait_until("what was pushed to be wiped", || {
+        is_there(agent.id()) != Some(true)
+    });
     let metrics = metrics(own);
     assert!(metrics.contains("models/source"), "{metrics}");
     assert!(!metrics.contains(CANARY), "{metrics}");

@@ -47,7 +47,7 @@ pub(super) struct Questions {
 /// What came of a question.
 struct Came {
     status: u16,
-    body: zeroize::Zeroizing<Vec<u8>>,
+    body: Vec<u8>,
 }
 
 impl Questions {
@@ -129,7 +129,7 @@ impl Questions {
     }
 
     async fn ask(&mut self, path: &str) -> Result<Option<Came>, CollectError> {
-        let mut body = zeroize::Zeroizing::new(Vec::new());
+        let mut body = Vec::new();
         let mut on_piece = |piece: &[u8]| {
             body.extend_from_slice(piece);
             Ok(())

@@ -11,7 +11,6 @@ use hyper::body::Body;
 use hyper::header::{CONTENT_ENCODING, HeaderMap};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
-use zeroize::Zeroizing;
 
 use super::refusal::{self, Refusal};
 use super::{BODY_BYTES_MAX, refusal::NO_ROOM};
@@ -31,10 +30,10 @@ pub(super) fn room() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(ROOM_BYTES / UNIT_BYTES))
 }
 
-/// Bytes, and the room that is lent to them. They may hold prompts, and are wiped when they were read.
+/// Bytes, and the room that is lent to them. They may hold prompts; the program's allocator wipes them when they are freed.
 #[derive(Debug)]
 pub(super) struct Held {
-    pub(super) bytes: Zeroizing<Vec<u8>>,
+    pub(super) bytes: Vec<u8>,
     room: Arc<Semaphore>,
     lent: Vec<OwnedSemaphorePermit>,
     /// In bytes.
@@ -44,7 +43,7 @@ pub(super) struct Held {
 impl Held {
     fn new(room: &Arc<Semaphore>) -> Self {
         Self {
-            bytes: Zeroizing::default(),
+            bytes: Vec::new(),
             room: Arc::clone(room),
             lent: Vec::new(),
             paid: 0,
@@ -64,12 +63,6 @@ impl Held {
             let lent = Arc::clone(&self.room).try_acquire_many_owned(count);
             self.lent.push(lent.map_err(|_| NO_ROOM)?);
             self.paid += units * UNIT_BYTES;
-        }
-        if length > self.bytes.capacity() {
-            // A vector that grows leaves what was in it behind.
-            let mut longer = Zeroizing::new(Vec::with_capacity(length.max(self.paid)));
-            longer.extend_from_slice(&self.bytes);
-            self.bytes = longer;
         }
         self.bytes.extend_from_slice(more);
         Ok(())
@@ -128,7 +121,7 @@ pub(super) fn is_packed(headers: &HeaderMap) -> Result<bool, Refusal> {
 pub(super) fn unpack(packed: &[u8], room: &Arc<Semaphore>) -> Result<Held, Refusal> {
     let mut held = Held::new(room);
     let mut decoder = MultiGzDecoder::new(packed);
-    let mut step = Zeroizing::new(vec![0; STEP_BYTES]);
+    let mut step = vec![0; STEP_BYTES];
     loop {
         let length = decoder.read(&mut step).map_err(|_| refusal::NOT_PACKED)?;
         if length == 0 {

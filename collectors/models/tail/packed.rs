@@ -12,7 +12,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use flate2::bufread::GzDecoder;
-use zeroize::Zeroizing;
 use zstd::stream::read::Decoder as ZstdDecoder;
 
 use super::file::BUFFER_BYTES;
@@ -174,7 +173,7 @@ impl Packed {
         Ok(if holds { Place::Holds } else { Place::Differs })
     }
 
-    /// What stands at a place; less than asked for only where it ends for now.
+    /// What stands at a place; less than asked for only where nothing more can be unpacked.
     pub(super) fn read_at(&mut self, buffer: &mut [u8], from: u64) -> io::Result<usize> {
         let Some((unpacking, _)) = &mut self.unpacking else {
             return Ok(0);
@@ -202,7 +201,7 @@ struct Unpacking {
     decoder: Option<Decoder>,
     packing: Packing,
     /// What was unpacked last.
-    kept: Zeroizing<Vec<u8>>,
+    kept: Vec<u8>,
     /// Where the next byte stands.
     place: u64,
 }
@@ -231,7 +230,7 @@ impl Unpacking {
         Ok(Self {
             decoder: Some(Decoder::begin(input, packing)?),
             packing,
-            kept: Zeroizing::default(),
+            kept: Vec::new(),
             place: 0,
         })
     }
@@ -265,13 +264,6 @@ impl Unpacking {
             self.kept.drain(..surplus);
         }
         let before = self.kept.len();
-        let length = before.saturating_add(STEP_BYTES);
-        if length > self.kept.capacity() {
-            // A vector that grows leaves what was in it behind.
-            let mut longer = Zeroizing::new(Vec::with_capacity(length.saturating_mul(2)));
-            longer.extend_from_slice(&self.kept);
-            self.kept = longer;
-        }
         self.kept.resize(before.saturating_add(STEP_BYTES), 0);
         let read = decoder.read(self.kept.get_mut(before..).unwrap_or_default());
         let got = *read.as_ref().unwrap_or(&0);
