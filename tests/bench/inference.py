@@ -20,6 +20,7 @@ import json
 import os
 import random
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -212,8 +213,7 @@ def main():
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--keep", action="store_true", help="keep logs and stores, and say where")
     arguments = parser.parse_args()
-    folder = tempfile.TemporaryDirectory(prefix="cms-inference-", delete=not arguments.keep) if sys.version_info >= (3, 12) else None
-    here = Path(folder.name if folder else tempfile.mkdtemp(prefix="cms-inference-"))
+    here = Path(tempfile.mkdtemp(prefix="cms-inference-"))
     spans = free_port()
     server = Server(arguments, here, spans)
     address = f'url = "http://127.0.0.1:{server.port}"\n'
@@ -270,8 +270,8 @@ def main():
             one.stop()
         if arguments.keep:
             print(f"kept in {here}")
-        elif folder is None:
-            subprocess.run(["rm", "-r", str(here)], check=True)
+        else:
+            shutil.rmtree(here)
     sys.exit(0 if is_right else 1)
 
 
