@@ -110,7 +110,7 @@ fn a_clean_session_keeps_nothing() {
     broker.publish("dc1/w", b"4002\n", &["-q", "1"]);
     let agent = start(&configuration);
     let told = until_status_says(&configuration, "nothing came on dc1/w yet");
-    assert!(!told.contains("4002"), "{told}");
+    assert!(!told.contains("4002 W"), "{told}");
     broker.publish("dc1/w", b"4003\n", &["-q", "1"]);
     until_status_says(&configuration, "rack-07 electrical_power: 4003 W");
     drop(agent);
