@@ -3,12 +3,14 @@
 
     tests/bench/inference.py AGENT vllm --program VENV/bin/vllm --model DIRECTORY
     tests/bench/inference.py AGENT llamacpp --program PATH/llama-server --model FILE.gguf
+    OLLAMA_MODELS=DIRECTORY tests/bench/inference.py AGENT ollama --program PATH/ollama --model NAME [--without-tokens]
     tests/bench/inference.py AGENT … --requests 200 --clients 8 --keep
 
 For each way in which the server can be read (its log, its metrics, its spans), an agent of its own reads it, with a store of its
 own. A client with --clients connections sends --requests requests, half of them streamed, some that the server must refuse,
 each with an id such as `classification.routine.17`, and adds up what the answers say of their tokens. Then every agent
-has a minute to tell the same. At the end the log gets lines of requests that nobody sent, which `status` must flag.
+has a minute to tell the same. At the end the log gets lines of requests that nobody sent, which `status` must flag
+where the server counts.
 
 Everything is on 127.0.0.1. Needs Python alone, and the server; stops what it has started. Exits with 1 where a figure
 differs.
@@ -53,28 +55,21 @@ def wait(what, ready, within):
 
 
 class Server:
-    """A model server with its log in a file."""
+    """A model server with its log in a file; `ways` are those in which an agent can read it.
 
-    def __init__(self, arguments, here, spans):
-        self.kind, self.port, self.log = arguments.kind, free_port(), here / "server.log"
+    Each way: what its `[[models.source]]` says, and whether it tells requests and tokens. What starts before the server is
+    what the server pushes to.
+    """
+
+    ready, model, pushes = "/health", "any", ()
+    # Whether its counters tell how much of its log is true.
+    has_counters = True
+
+    def __init__(self, arguments, here):
+        self.port, self.log = free_port(), here / "server.log"
+        self.url = f'url = "http://127.0.0.1:{self.port}"\n'
         self.environment = dict(os.environ)
-        port = str(self.port)
-        if self.kind == "vllm":
-            self.command = [
-                arguments.program, "serve", arguments.model, "--served-model-name", "tiny", "--host", "127.0.0.1", "--port", port,
-                "--max-model-len", "256", "--dtype", "bfloat16", "--enforce-eager", "--enable-log-requests",
-                "--otlp-traces-endpoint", f"http://127.0.0.1:{spans}",
-            ]  # fmt: skip
-            self.environment |= {
-                "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1",
-                "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1", "OTEL_EXPORTER_OTLP_TRACES_INSECURE": "true",
-                "PATH": f"{Path(arguments.program).parent}:{os.environ['PATH']}",
-            }  # fmt: skip
-        else:
-            self.command = [
-                arguments.program, "-m", arguments.model, "--host", "127.0.0.1", "--port", port, "--metrics", "-c", "2048",
-                "-np", "2", "-t", "2",
-            ]  # fmt: skip
+        self.prepare(arguments)
 
     def start(self):
         with self.log.open("ab") as log:
@@ -87,7 +82,7 @@ class Server:
             raise SystemExit(self.log.read_text(errors="replace")[-2000:])
         try:
             connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
-            connection.request("GET", "/health")
+            connection.request("GET", self.ready)
             return connection.getresponse().status == 200
         except OSError:
             return False
@@ -95,6 +90,73 @@ class Server:
     def stop(self):
         self.process.terminate()
         self.process.wait(60)
+
+
+class Vllm(Server):
+    """vLLM: its log has ids and no tokens, its metrics and its spans have both."""
+
+    model, pushes = "tiny", ("push",)
+
+    def prepare(self, arguments):
+        port, spans = str(self.port), free_port()
+        self.command = [
+            arguments.program, "serve", arguments.model, "--served-model-name", "tiny", "--host", "127.0.0.1", "--port", port,
+            "--max-model-len", "256", "--dtype", "bfloat16", "--enforce-eager", "--enable-log-requests",
+            "--otlp-traces-endpoint", f"http://127.0.0.1:{spans}",
+        ]  # fmt: skip
+        self.environment |= {
+            "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1",
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1", "OTEL_EXPORTER_OTLP_TRACES_INSECURE": "true",
+            "PATH": f"{Path(arguments.program).parent}:{os.environ['PATH']}",
+        }  # fmt: skip
+        source = f'kind = "vllm"\n{self.url}'
+        self.ways = {
+            "log": (f'{source}log = "{self.log}"\n', True, False),
+            "metrics": (source, True, True),
+            "push": (f'kind = "otlp"\nlisten = "127.0.0.1:{spans}"\n', True, True),
+        }
+
+    def forged(self, number):
+        return f'INFO:     127.0.0.1:{40000 + number} - "POST /v1/chat/completions HTTP/1.1" 200 OK\n'
+
+
+class LlamaCpp(Server):
+    """llama.cpp's server: its log has tokens, its metrics count no requests."""
+
+    def prepare(self, arguments):
+        self.command = [
+            arguments.program, "-m", arguments.model, "--host", "127.0.0.1", "--port", str(self.port), "--metrics", "-c", "2048",
+            "-np", "2", "-t", "2",
+        ]  # fmt: skip
+        source = f'kind = "llamacpp"\n{self.url}'
+        self.ways = {
+            "log": (f'{source}log = "{self.log}"\n', True, True),
+            "metrics": (source, False, True),
+        }
+
+    def forged(self, number):
+        task = 1_000_000 + number
+        return (
+            f"slot print_timing: id  0 | task {task} | prompt eval time =      10.00 ms /   900 tokens (    1.00 ms per token,  1000.00 tokens per second)\n"
+            f"slot print_timing: id  0 | task {task} |        eval time =      10.00 ms /   900 tokens (    1.00 ms per token,  1000.00 tokens per second)\n"
+            f"slot print_timing: id  0 | task {task} |       total time =      20.00 ms /  1800 tokens\n"
+            f"slot      release: id  0 | task {task} | stop processing: n_tokens = 1799, truncated = 0\n"
+        )
+
+
+class Ollama(Server):
+    """Ollama: its log alone, with tokens from 0.30 on. --model is a name that is in its OLLAMA_MODELS."""
+
+    ready, has_counters = "/api/version", False
+
+    def prepare(self, arguments):
+        self.model = arguments.model
+        self.command = [arguments.program, "serve"]
+        self.environment |= {"OLLAMA_HOST": f"127.0.0.1:{self.port}", "OLLAMA_NUM_PARALLEL": "2"}
+        self.ways = {"log": (f'kind = "ollama"\n{self.url}log = "{self.log}"\n', True, not arguments.without_tokens)}
+
+
+SERVERS = {"vllm": Vllm, "llamacpp": LlamaCpp, "ollama": Ollama}
 
 
 class Agent:
@@ -135,7 +197,7 @@ class Client:
     """Requests over several connections, and what their answers say."""
 
     def __init__(self, server, arguments):
-        self.server, self.model = server, "tiny" if server.kind == "vllm" else "any"
+        self.server, self.model = server, server.model
         self.requests, self.tokens, self.refused = 0, 0, 0
         self.todo, self.lock = list(range(arguments.requests)), threading.Lock()
         self.random = random.Random(20260301)
@@ -190,51 +252,42 @@ class Client:
             self.tokens += usage["prompt_tokens"] + usage["completion_tokens"]
 
 
-def forged(kind, number):
-    """Lines as the server writes them, of a request that nobody sent."""
-    if kind == "vllm":
-        return f'INFO:     127.0.0.1:{40000 + number} - "POST /v1/chat/completions HTTP/1.1" 200 OK\n'
-    task = 1_000_000 + number
-    return (
-        f"slot print_timing: id  0 | task {task} | prompt eval time =      10.00 ms /   900 tokens (    1.00 ms per token,  1000.00 tokens per second)\n"
-        f"slot print_timing: id  0 | task {task} |        eval time =      10.00 ms /   900 tokens (    1.00 ms per token,  1000.00 tokens per second)\n"
-        f"slot print_timing: id  0 | task {task} |       total time =      20.00 ms /  1800 tokens\n"
-        f"slot      release: id  0 | task {task} | stop processing: n_tokens = 1799, truncated = 0\n"
-    )
+def holds_log_against_counters(agent, server, client):
+    """Whether a true log agrees with the counters of its server, and lines of requests that nobody sent are flagged."""
+    is_right = wait("log and counters to agree", lambda: "counters agree" in agent.said("status"), 300)
+    with server.log.open("a") as log:
+        for number in range(max(40, client.requests // 2)):
+            log.write(server.forged(number))
+    is_right &= wait("forged lines", lambda: "forged" in agent.said("status"), 300)
+    found = [line.strip() for line in agent.said("status").splitlines() if "forged" in line]
+    print(f"forged lines: {found[0] if found else 'NOT FLAGGED'}")
+    return is_right
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("agent")
-    parser.add_argument("kind", choices=["vllm", "llamacpp"])
+    parser.add_argument("kind", choices=list(SERVERS))
     parser.add_argument("--program", required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--requests", type=int, default=60)
     parser.add_argument("--clients", type=int, default=4)
+    parser.add_argument("--without-tokens", action="store_true", help="of a version whose log tells none")
     parser.add_argument("--keep", action="store_true", help="keep logs and stores, and say where")
     arguments = parser.parse_args()
     here = Path(tempfile.mkdtemp(prefix="cms-inference-"))
-    spans = free_port()
-    server = Server(arguments, here, spans)
-    address = f'url = "http://127.0.0.1:{server.port}"\n'
-    kind = f'kind = "{arguments.kind}"\n'
-    ways = {
-        "log": (kind + address + f'log = "{server.log}"\n', True, arguments.kind == "llamacpp"),
-        "metrics": (kind + address, arguments.kind == "vllm", True),
-    }
-    if arguments.kind == "vllm":
-        ways["push"] = (f'kind = "otlp"\nlisten = "127.0.0.1:{spans}"\n', True, True)
-    agents = {way: Agent(arguments.agent, here, way, source) for way, (source, _, _) in ways.items()}
+    server = SERVERS[arguments.kind](arguments, here)
+    agents = {way: Agent(arguments.agent, here, way, source) for way, (source, _, _) in server.ways.items()}
     started = []
     is_right = True
     try:
-        if "push" in agents:
-            agents["push"].start()
-            started.append(agents["push"])
+        for way in server.pushes:
+            agents[way].start()
+            started.append(agents[way])
         server.start()
         started.append(server)
         for way, agent in agents.items():
-            if way != "push":
+            if way not in server.pushes:
                 agent.start()
                 started.append(agent)
         for agent in agents.values():
@@ -245,7 +298,7 @@ def main():
         client.run()
         took = time.monotonic() - begun
         print(f"client: {client.requests} requests answered, {client.refused} refused, {client.tokens} tokens, in {took:.0f} s")
-        for way, (_, has_requests, has_tokens) in ways.items():
+        for way, (_, has_requests, has_tokens) in server.ways.items():
             wanted = (client.requests if has_requests else 0, client.tokens if has_tokens else 0)
             agent = agents[way]
             if not wait(way, lambda agent=agent, wanted=wanted: agent.told() == wanted, SETTLE_S):
@@ -257,14 +310,8 @@ def main():
             for line in agent.said("status").splitlines():
                 if "it" in line.split(":")[0].split():
                     print(f"  {agent.way} | {line.strip()}")
-        is_right &= wait("log and counters to agree", lambda: "counters agree" in agents["log"].said("status"), 300)
-        with server.log.open("a") as log:
-            for number in range(max(40, client.requests // 2)):
-                log.write(forged(arguments.kind, number))
-        is_flagged = wait("forged lines", lambda: "forged" in agents["log"].said("status"), 300)
-        is_right &= is_flagged
-        found = [line.strip() for line in agents["log"].said("status").splitlines() if "forged" in line]
-        print(f"forged lines: {found[0] if found else 'NOT FLAGGED'}")
+        if server.has_counters:
+            is_right &= holds_log_against_counters(agents["log"], server, client)
     finally:
         for one in reversed(started):
             one.stop()
