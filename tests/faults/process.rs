@@ -17,12 +17,19 @@ const LOOK: Duration = Duration::from_millis(5);
 /// How often a condition is looked at that costs something to look at.
 const LOOK_CLOSELY: Duration = Duration::from_millis(20);
 
+/// What is looked at may stand still meanwhile: it goes on for so many times as long as a look has taken.
+const GOING_PER_LOOK: u32 = 4;
+
 /// Waits for a condition, and fails when it does not come.
 pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < end, "waited in vain for {what}");
-        thread::sleep(LOOK_CLOSELY);
+    loop {
+        let begun = Instant::now();
+        if holds() {
+            return;
+        }
+        assert!(begun < end, "waited in vain for {what}");
+        thread::sleep(LOOK_CLOSELY.max(begun.elapsed() * GOING_PER_LOOK));
     }
 }
 
