@@ -398,7 +398,28 @@ fn warnings_of(json: &str) -> Result<Vec<String>, StoreError> {
     serde_json::from_str(json).map_err(|error| StoreError::Damaged(error.to_string()))
 }
 
+/// A body as it was sent. It takes the memory that its frame asks for: all of a company's are held at once.
 fn unpack(body: &[u8]) -> Result<Vec<u8>, StoreError> {
-    zstd::bulk::decompress(body, BODY_BYTES_MAX)
-        .map_err(|error| StoreError::Damaged(format!("a body does not decompress: {error}")))
+    let size = zstd::zstd_safe::get_frame_content_size(body);
+    let size = size.ok().flatten().and_then(|size| size.try_into().ok());
+    let damaged = |what: String| StoreError::Damaged(format!("a body does not decompress: {what}"));
+    let size = size
+        .filter(|size| *size <= BODY_BYTES_MAX)
+        .ok_or_else(|| damaged("its length is not told or too large".to_owned()))?;
+    zstd::bulk::decompress(body, size).map_err(|error| damaged(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_takes_the_memory_of_its_length() {
+        let sent = vec![b'x'; 100_000];
+        let body = unpack(&zstd::bulk::compress(&sent, BODY_LEVEL).unwrap()).unwrap();
+        assert!(body == sent && body.capacity() == sent.len());
+        let long = vec![b' '; BODY_BYTES_MAX + 1];
+        let long = zstd::bulk::compress(&long, BODY_LEVEL).unwrap();
+        assert!(matches!(unpack(&long), Err(StoreError::Damaged(_))));
+    }
 }

@@ -474,11 +474,13 @@ fn purpose(id: u32) -> Vec<u8> {
     [&b"data key "[..], &id.to_be_bytes()].concat()
 }
 
-/// The content of compressed bytes, or what is wrong with them.
+/// The content of compressed bytes, or what is wrong with them. It takes the memory that their frame asks for.
 pub(super) fn decompress(bytes: &[u8]) -> Result<Vec<u8>, String> {
-    let size = zstd::bulk::Decompressor::upper_bound(bytes)
-        .unwrap_or(RECORD_BYTES_MAX)
-        .min(RECORD_BYTES_MAX);
+    let size = zstd::zstd_safe::get_frame_content_size(bytes);
+    let size = size.ok().flatten().and_then(|size| size.try_into().ok());
+    let size = size
+        .filter(|size| *size <= RECORD_BYTES_MAX)
+        .ok_or("its length is not told or too large")?;
     zstd::bulk::decompress(bytes, size).map_err(|error| error.to_string())
 }
 

@@ -180,6 +180,18 @@ fn a_name_that_is_damaged_does_not_make_the_key_a_wrong_one() {
 }
 
 #[test]
+fn a_record_takes_the_memory_of_its_length() {
+    let directory = tempfile::tempdir().unwrap();
+    let (connection, sealer) = database(&directory);
+    let content = vec![b'x'; 100_000];
+    let sealed = sealer.seal(RECORDS[0], &content).unwrap();
+    let opened = sealer.open(&connection, RECORDS[0], &sealed).unwrap();
+    assert!(opened == content && opened.capacity() == content.len());
+    let long = zstd::bulk::compress(&vec![0; RECORD_BYTES_MAX + 1], ZSTD_LEVEL).unwrap();
+    assert!(decompress(&long).unwrap_err().contains("too large"));
+}
+
+#[test]
 fn data_keys_that_are_all_damaged_cost_their_records_and_not_the_store() {
     let directory = tempfile::tempdir().unwrap();
     let (connection, sealer) = database(&directory);
