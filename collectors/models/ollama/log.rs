@@ -35,6 +35,9 @@ const ANSWER_TICKS_MAX: u8 = 3;
 /// By how much times may be longer than the request that they are part of: both are rounded.
 const ROUNDING_US: u64 = 20_000;
 
+/// What comes before the path of a model's file in the command of a process.
+const MODEL: &[u8] = b" --model ";
+
 /// Paths whose requests have no times.
 const UNTIMED: [&[u8]; 3] = [b"/api/embed", b"/api/embeddings", b"/v1/embeddings"];
 
@@ -236,10 +239,7 @@ impl Reader {
             self.state.tasks.clear();
             self.state.model = Loaded::None;
             self.state.is_timed = false;
-        } else if matches!(
-            record.message,
-            b"starting llama-server" | b"starting llama server"
-        ) {
+        } else if record.starts_model() {
             self.state.is_timed |= record.message.contains(&b'-');
             // The tasks of a further process begin at 0 as well.
             self.state.timings.restarted(None);
@@ -436,13 +436,22 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// Whether a process begins that loads a model: from 0.12 to 0.29 also one without, which looks for GPUs, is a runner.
+    fn starts_model(&self) -> bool {
+        match self.message {
+            b"starting llama-server" | b"starting llama server" => true,
+            b"starting runner" => memmem::find(self.rest, MODEL).is_some(),
+            _ => false,
+        }
+    }
+
     /// The digest in the name of the model's file.
     fn digest(&self) -> Option<Word> {
         const FOLDER: &[u8] = b"/blobs/sha256-";
         const HEX: usize = 64;
-        let model = memmem::find(self.rest, b" --model ")?;
+        let model = memmem::find(self.rest, MODEL)?;
         let mut scan = Scan::new(self.rest.get(model..)?);
-        scan.literal(b" --model ")?;
+        scan.literal(MODEL)?;
         let path = scan.until(b' ', 4_096)?;
         let hex = path.get(memmem::rfind(path, FOLDER)? + FOLDER.len()..)?;
         let is_digest = hex.len() == HEX && hex.iter().all(u8::is_ascii_hexdigit);

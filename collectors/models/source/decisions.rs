@@ -222,7 +222,7 @@ impl Decisions {
                      [[models.model]]"
                 ),
                 None => format!(
-                    "{source}: {requests} requests say no model; give the source its `url`, where it can be asked for"
+                    "{source}: {requests} requests say no model; with its `url` a source is asked which one is loaded"
                 ),
             });
         }
