@@ -241,7 +241,8 @@ pub fn unknowns(rolling: &BTreeMap<ModelKey, ModelUse>) -> [(&'static str, u128,
     ]
 }
 
-/// Tokens of servers that count no requests: what they used counts, and they are in no number and no ratio of requests.
+/// Tokens of models of which no request was counted, as by servers that count none: what they used counts, and they are
+/// in no number and no ratio of requests.
 #[must_use]
 pub fn uncounted(rolling: &BTreeMap<ModelKey, ModelUse>) -> u128 {
     let alone = rolling.values().filter(|used| used.requests == 0);

@@ -260,7 +260,8 @@ impl Feed for Counters {
             return Ok(());
         };
         let told = book.turn(page, at, continues);
-        self.remarks.restarts += u64::from(continues == Continues::Anew);
+        self.remarks.restarts +=
+            u64::from(matches!(continues, Continues::Anew | Continues::Partly));
         self.remarks.beginnings += u64::from(continues != Continues::Same);
         self.remarks.stranger = match continues {
             Continues::Stranger => STRANGERS_SAID_FOR,
@@ -301,9 +302,14 @@ impl Feed for Counters {
             ));
         }
         if remarks.stranger > 0 {
+            let or_else = if self.dialect.is_one_process() {
+                ""
+            } else {
+                "; or its models are loaded anew several times in eight minutes, so that they must stay loaded"
+            };
             found.push(format!(
                 "{} is answered by several processes in turn, so that what they count cannot be told: give each server \
-                 behind a load balancer its own table",
+                 behind a load balancer its own table{or_else}",
                 self.url
             ));
         }

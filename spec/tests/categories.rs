@@ -302,7 +302,7 @@ mod tests {
         assert_eq!(summary.total_inference_requests_30day, 0);
         assert_eq!(summary.routine_to_slm_ratio, None);
         assert_eq!(summary.energy_wasted_kwh, Fixed::from_raw(10));
-        assert!(noted(&payload, "9000 tokens of the window are of servers"));
+        assert!(noted(&payload, "9000 tokens of the window are of models"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
     tests/bench/inference.py AGENT vllm --program VENV/bin/vllm --model DIRECTORY
     tests/bench/inference.py AGENT llamacpp --program PATH/llama-server --model FILE.gguf
     OLLAMA_MODELS=DIRECTORY tests/bench/inference.py AGENT ollama --program PATH/ollama --model NAME [--without-tokens]
+    tests/bench/inference.py AGENT triton --program PATH/tritonserver --model PATH/backends
     tests/bench/inference.py AGENT … --requests 200 --clients 8 --keep
 
 For each way in which the server can be read (its log, its metrics, its spans), an agent of its own reads it, with a store of its
@@ -44,6 +45,14 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def is_streamed(number):
+    return number % 2 == 0
+
+
+def events(content):
+    return [json.loads(line[6:]) for line in content.splitlines() if line.startswith("data: {")]
+
+
 def wait(what, ready, within):
     end = time.monotonic() + within
     while time.monotonic() < end:
@@ -76,6 +85,28 @@ class Server:
             self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=self.environment)
         if not wait("the server", self.is_ready, START_S):
             raise SystemExit(self.log.read_text(errors="replace")[-2000:])
+
+    def asked(self, number, text, most):
+        """The path and the body of a request, by OpenAI's protocol unless a server has its own."""
+        is_chat = number % 3 != 0
+        body = {"model": self.model, "max_tokens": most, "temperature": 0.5}
+        if number % 10 == 9:
+            body["temperature"] = "hot"  # what every server refuses
+        if is_chat:
+            body["messages"] = [{"role": "user", "content": text}]
+        else:
+            body["prompt"] = text
+        if is_streamed(number):
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
+        return "/v1/chat/completions" if is_chat else "/v1/completions", body
+
+    def used(self, number, content):
+        """The tokens of an answer, by what it says."""
+        if is_streamed(number):
+            usage = next(event["usage"] for event in reversed(events(content)) if event.get("usage"))
+        else:
+            usage = json.loads(content)["usage"]
+        return usage["prompt_tokens"] + usage["completion_tokens"]
 
     def is_ready(self):
         if self.process.poll() is not None:
@@ -156,7 +187,91 @@ class Ollama(Server):
         self.ways = {"log": (f'kind = "ollama"\n{self.url}log = "{self.log}"\n', True, not arguments.without_tokens)}
 
 
-SERVERS = {"vllm": Vllm, "llamacpp": LlamaCpp, "ollama": Ollama}
+class Triton(Server):
+    """Triton: its metrics alone, of a model that is made of two others. --model is its directory of backends, with Python's."""
+
+    ready, has_counters = "/v2/health/ready", False
+
+    CONFIGURATION = """
+        max_batch_size: 8
+        input [ { name: "text" data_type: TYPE_STRING dims: [ 1 ] } ]
+        output [ { name: "tokens" data_type: TYPE_STRING dims: [ 1 ] } ]
+    """
+    PYTHON = 'backend: "python" instance_group [ { kind: KIND_CPU } ]'
+    ENSEMBLE = """
+        platform: "ensemble"
+        ensemble_scheduling { step [
+            {
+                model_name: "clean" model_version: -1
+                input_map { key: "text" value: "text" } output_map { key: "tokens" value: "cleaned" }
+            },
+            {
+                model_name: "words" model_version: -1
+                input_map { key: "text" value: "cleaned" } output_map { key: "tokens" value: "tokens" }
+            }
+        ] }
+    """
+    CLEAN = """
+import triton_python_backend_utils as triton
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        texts = [triton.get_input_tensor_by_name(request, "text").as_numpy() for request in requests]
+        return [triton.InferenceResponse([triton.Tensor("tokens", text)]) for text in texts]
+"""
+    # Counts as the vLLM backend does.
+    WORDS = """
+import numpy
+import triton_python_backend_utils as triton
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        labels = {"model": args["model_name"], "version": args["model_version"]}
+        names = ["vllm:prompt_tokens_total", "vllm:generation_tokens_total"]
+        kind = triton.MetricFamily.COUNTER
+        self.families = [triton.MetricFamily(name=name, description="Tokens", kind=kind) for name in names]
+        self.counters = [family.Metric(labels=labels) for family in self.families]
+
+    def execute(self, requests):
+        return [self.answer(triton.get_input_tensor_by_name(request, "text").as_numpy()) for request in requests]
+
+    def answer(self, text):
+        words = len(text.item().split())
+        for counter, tokens in zip(self.counters, [words, 2 * words]):
+            counter.increment(tokens)
+        tokens = numpy.array([[str(3 * words).encode()]], dtype=object)
+        return triton.InferenceResponse([triton.Tensor("tokens", tokens)])
+"""
+
+    def prepare(self, arguments):
+        models, metrics = self.log.parent / "repository", free_port()
+        parts = {"clean": (self.PYTHON, self.CLEAN), "words": (self.PYTHON, self.WORDS), "tickets": (self.ENSEMBLE, None)}
+        for name, (configuration, code) in parts.items():
+            version = models / name / "1"
+            version.mkdir(parents=True)
+            (models / name / "config.pbtxt").write_text(self.CONFIGURATION + configuration)
+            if code:
+                (version / "model.py").write_text(code)
+        self.command = [
+            arguments.program, f"--model-repository={models}", f"--backend-directory={arguments.model}", "--allow-grpc=false",
+            "--http-address=127.0.0.1", f"--http-port={self.port}", "--metrics-address=127.0.0.1", f"--metrics-port={metrics}",
+        ]  # fmt: skip
+        source = f'kind = "triton"\nurl = "http://127.0.0.1:{metrics}"\nmodels = ["tickets"]\n'
+        self.ways = {"metrics": (source, True, True)}
+
+    def asked(self, number, text, most):
+        # Triton itself refuses what lacks an input; what a Python model refuses it counts as answered.
+        body = {"text": text} if number % 10 != 9 else {}
+        return f"/v2/models/tickets/generate{'_stream' if is_streamed(number) else ''}", body
+
+    def used(self, number, content):
+        answer = events(content)[-1] if is_streamed(number) else json.loads(content)
+        return int(answer["tokens"])
+
+
+SERVERS = {"vllm": Vllm, "llamacpp": LlamaCpp, "ollama": Ollama, "triton": Triton}
 
 
 class Agent:
@@ -197,7 +312,7 @@ class Client:
     """Requests over several connections, and what their answers say."""
 
     def __init__(self, server, arguments):
-        self.server, self.model = server, server.model
+        self.server = server
         self.requests, self.tokens, self.refused = 0, 0, 0
         self.todo, self.lock = list(range(arguments.requests)), threading.Lock()
         self.random = random.Random(20260301)
@@ -222,18 +337,8 @@ class Client:
             connection.close()
 
     def one(self, connection, number, words, most):
-        is_streamed, is_chat = number % 2 == 0, number % 3 != 0
         text = " ".join(f"word{number + at}" for at in range(words))
-        body = {"model": self.model, "max_tokens": most, "temperature": 0.5}
-        if number % 10 == 9:
-            body["max_tokens"], body["temperature"] = most, "hot"  # what every server refuses
-        if is_chat:
-            body["messages"] = [{"role": "user", "content": text}]
-        else:
-            body["prompt"] = text
-        if is_streamed:
-            body |= {"stream": True, "stream_options": {"include_usage": True}}
-        path = "/v1/chat/completions" if is_chat else "/v1/completions"
+        path, body = self.server.asked(number, text, most)
         headers = {"content-type": "application/json", "x-request-id": f"{TASKS[number % 3]}.{number}"}
         connection.request("POST", path, json.dumps(body), headers)
         answer = connection.getresponse()
@@ -242,14 +347,10 @@ class Client:
             with self.lock:
                 self.refused += 1
             return
-        if is_streamed:
-            events = [line[6:] for line in content.splitlines() if line.startswith("data: {")]
-            usage = next(event["usage"] for event in map(json.loads, reversed(events)) if event.get("usage"))
-        else:
-            usage = json.loads(content)["usage"]
+        tokens = self.server.used(number, content)
         with self.lock:
             self.requests += 1
-            self.tokens += usage["prompt_tokens"] + usage["completion_tokens"]
+            self.tokens += tokens
 
 
 def holds_log_against_counters(agent, server, client):

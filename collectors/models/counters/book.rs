@@ -42,6 +42,8 @@ pub(super) struct Book {
 pub(super) enum Continues {
     /// The same process counts on.
     Same,
+    /// Some of the server's models count anew, the others on.
+    Partly,
     /// The server was restarted in between.
     Anew,
     /// It is the page of another process, which already ran when we looked last.
@@ -134,9 +136,13 @@ impl Book {
         match (self.started_ms, page.started_ms) {
             (Some(before), Some(now)) if differ(before, now) => return begun(now),
             (Some(_), Some(_)) => return Continues::Same,
-            _ if !is_one_process => return Continues::Same,
             _ => {}
         }
+        let anew = if is_one_process {
+            Continues::Anew
+        } else {
+            Continues::Partly
+        };
         let mut continues = Continues::Same;
         for (series, now) in &page.series {
             let Some(before) = self.kept.get(series) else {
@@ -145,15 +151,15 @@ impl Book {
             match (before.created_ms, now.created_ms) {
                 (Some(before), Some(now)) if differ(before, now) => match begun(now) {
                     Continues::Stranger => return Continues::Stranger,
-                    _ => continues = Continues::Anew,
+                    _ => continues = anew,
                 },
                 _ if now.value < before.value && series.count != Count::Energy => {
-                    continues = Continues::Anew;
+                    continues = anew;
                 }
                 _ => {}
             }
         }
-        if continues == Continues::Anew && (self.falls << 1 | 1).count_ones() > FALLS_MAX {
+        if continues != Continues::Same && (self.falls << 1 | 1).count_ones() > FALLS_MAX {
             return Continues::Stranger;
         }
         continues
@@ -184,7 +190,7 @@ impl Book {
                 told.dropped += 1;
                 continue;
             }
-            let last = then.filter(|_| continues == Continues::Same);
+            let last = then.filter(|_| continues != Continues::Anew);
             let on = last.and_then(|last| now.value.checked_sub(last.value));
             if series.count == Count::Energy {
                 energy.add(on);

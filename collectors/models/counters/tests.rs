@@ -461,6 +461,31 @@ async fn triton_counts_what_callers_ask_for() {
 }
 
 #[tokio::test]
+async fn triton_behind_a_load_balancer_tells_nothing_and_says_so() {
+    let mut rig = Rig::new(|site, host| triton::metrics::open(&wanted(&[]), site, host));
+    let page = |a: u64, b: u64| {
+        format!(
+            "nv_inference_request_success{{model=\"a\",version=\"1\"}} {a}\n\
+             nv_inference_request_success{{model=\"b\",version=\"1\"}} {b}\n"
+        )
+    };
+    rig.look(&page(9, 5)).await;
+    let sums = rig.look(&page(2, 6)).await;
+    let told: Vec<_> = sums.iter().map(|sum| sum.requests).collect();
+    assert_eq!(told, [Some(2), Some(1)], "one model was loaded anew");
+    assert_eq!(rig.feed.trouble(), None);
+    for turn in 0..20 {
+        let sums = [
+            rig.look(&page(100, 50)).await,
+            rig.look(&page(90, 70)).await,
+        ];
+        assert!(turn < 3 || sums.concat().is_empty(), "{turn}: {sums:?}");
+    }
+    let trouble = rig.feed.trouble().expect("two servers");
+    assert!(trouble.contains("must stay loaded"), "{trouble}");
+}
+
+#[tokio::test]
 async fn triton_s_own_energy_is_left_out_where_gpus_are_measured() {
     let page = |joules: u64| {
         format!(

@@ -398,8 +398,8 @@ impl Out for Counting {
         let requests = sum.requests.unwrap_or(0);
         let input = sum.input_tokens.unwrap_or(0);
         let tokens = input.saturating_add(sum.output_tokens.unwrap_or(0));
-        // Servers that count no requests are told of by their tokens alone.
-        if requests == 0 && (tokens == 0 || sum.requests.is_some()) {
+        // Tokens come without a request where the server counts none, and where it counts one at its end only.
+        if requests == 0 && tokens == 0 {
             return;
         }
         let at = self.time(sum.at);

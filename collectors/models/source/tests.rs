@@ -308,7 +308,7 @@ fn tokens_without_requests_are_told_with_their_energy() {
         ..Sum::default()
     };
     counting.sum(sum(None, None));
-    counting.sum(sum(Some(0), Some(5)));
+    counting.sum(sum(Some(0), Some(0)));
     assert!(counting.is_empty(), "nothing was used");
     counting.sum(sum(None, Some(30)));
     counting.used(Used {
@@ -320,6 +320,23 @@ fn tokens_without_requests_are_told_with_their_energy() {
     let tally = &tallies[0];
     assert_eq!((tally.requests, tally.tokens), (0, 60));
     assert_eq!((tally.energy.0, tally.energy_requests), (900, 0));
+}
+
+#[test]
+fn tokens_of_a_request_that_is_not_over_are_told_before_it_counts() {
+    let shared = shared();
+    let mut counting = Counting::new(&shared, "vllm", at(0), Unshared::default());
+    let sum = |requests, output_tokens| Sum {
+        requests: Some(requests),
+        input_tokens: Some(0),
+        output_tokens: Some(output_tokens),
+        ..Sum::default()
+    };
+    counting.sum(sum(0, 500));
+    counting.sum(sum(1, 20));
+    assert_eq!((counting.counts.requests, counting.counts.tokens), (1, 520));
+    let tallies = told(counting).tallies;
+    assert_eq!((tallies[0].requests, tallies[0].tokens), (1, 520));
 }
 
 /// A collector as a table makes it.

@@ -54,7 +54,7 @@ pub(in crate::payload) fn model(observed: &models::Observed, end: Timestamp) -> 
     let uncounted = models::uncounted(&observed.rolling);
     if uncounted > 0 {
         let note = format!(
-            "{uncounted} tokens of the window are of servers that count no requests: they are in no count and no ratio"
+            "{uncounted} tokens of the window are of models of which no request was counted: they are in no count and no ratio"
         );
         let figure = "summary.total_inference_requests_30day";
         entries.push(rule(figure, "uncounted/1", Quality::Unavailable, note));
