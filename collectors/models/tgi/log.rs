@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::models::exposure::Exposure;
 use crate::models::feed::{Line, LineReader, Out};
+use crate::models::few::Few;
 use crate::models::logs::{counted, milliseconds, place_id};
 use crate::models::paths::word;
 use crate::models::request::{Request, Route};
@@ -102,8 +103,12 @@ impl LineReader for Reader {
                 }
             }
             b"ERROR" => {
-                let is_request = head.path().is_some();
-                self.failed = self.failed.saturating_add(u64::from(is_request));
+                let path = if head.is_json {
+                    json_path(line.text)
+                } else {
+                    head.path()
+                };
+                self.failed = self.failed.saturating_add(u64::from(path.is_some()));
             }
             _ => {}
         }
@@ -284,7 +289,6 @@ fn json(text: &[u8]) -> Option<Success> {
     }
     #[derive(Deserialize)]
     struct Span<'a> {
-        name: &'a str,
         total_time: &'a str,
         inference_time: &'a str,
         time_per_token: Option<&'a str>,
@@ -296,10 +300,25 @@ fn json(text: &[u8]) -> Option<Success> {
     let inference = span.inference_time.as_bytes();
     let per_token = span.time_per_token.map(str::as_bytes);
     Some(Success {
-        path: span_path(span.name.as_bytes())?,
+        path: json_path(text)?,
         total_ns: duration_ns(span.total_time.as_bytes())?,
         output_tokens: per_token.and_then(|per_token| tokens(inference, per_token)),
     })
+}
+
+/// The path of the function that was called first; it may have called others, such as `generate_stream` for a stream.
+fn json_path(text: &[u8]) -> Option<&'static [u8]> {
+    #[derive(Deserialize)]
+    struct Json<'a> {
+        #[serde(borrow)]
+        spans: Few<Span<'a>, 1>,
+    }
+    #[derive(Deserialize)]
+    struct Span<'a> {
+        name: &'a str,
+    }
+    let line: Json<'_> = serde_json::from_slice(text).ok()?;
+    span_path(line.spans.all.first()?.name.as_bytes())
 }
 
 /// How many tokens took this long, if it is a whole number of them.
