@@ -5,6 +5,7 @@
     tests/bench/inference.py AGENT llamacpp --program PATH/llama-server --model FILE.gguf
     OLLAMA_MODELS=DIRECTORY tests/bench/inference.py AGENT ollama --program PATH/ollama --model NAME [--without-tokens]
     tests/bench/inference.py AGENT triton --program PATH/tritonserver --model PATH/backends
+    tests/bench/inference.py AGENT tgi --program PATH/text-generation-launcher --model DIRECTORY
     tests/bench/inference.py AGENT … --requests 200 --clients 8 --keep
 
 For each way in which the server can be read (its log, its metrics, its spans), an agent of its own reads it, with a store of its
@@ -33,6 +34,8 @@ import time
 from pathlib import Path
 
 TASKS = ["classification.routine", "extraction.routine", "reasoning.frontier"]
+# Which tokens an agent is told of, as parts of a client's two sums: input and output.
+NONE, OUTPUT, ALL = slice(0), slice(1, 2), slice(2)
 # Time for a server to start: vLLM compiles and loads for a minute.
 START_S = 300
 # Time for an agent to have read everything: pages of metrics are read every 15 s.
@@ -66,7 +69,7 @@ def wait(what, ready, within):
 class Server:
     """A model server with its log in a file; `ways` are those in which an agent can read it.
 
-    Each way: what its `[[models.source]]` says, and whether it tells requests and tokens. What starts before the server is
+    Each way: what its `[[models.source]]` says, whether it tells requests, and which tokens. What starts before the server is
     what the server pushes to.
     """
 
@@ -101,12 +104,12 @@ class Server:
         return "/v1/chat/completions" if is_chat else "/v1/completions", body
 
     def used(self, number, content):
-        """The tokens of an answer, by what it says."""
+        """The input and output tokens of an answer, by what it says."""
         if is_streamed(number):
             usage = next(event["usage"] for event in reversed(events(content)) if event.get("usage"))
         else:
             usage = json.loads(content)["usage"]
-        return usage["prompt_tokens"] + usage["completion_tokens"]
+        return usage["prompt_tokens"], usage["completion_tokens"]
 
     def is_ready(self):
         if self.process.poll() is not None:
@@ -142,9 +145,9 @@ class Vllm(Server):
         }  # fmt: skip
         source = f'kind = "vllm"\n{self.url}'
         self.ways = {
-            "log": (f'{source}log = "{self.log}"\n', True, False),
-            "metrics": (source, True, True),
-            "push": (f'kind = "otlp"\nlisten = "127.0.0.1:{spans}"\n', True, True),
+            "log": (f'{source}log = "{self.log}"\n', True, NONE),
+            "metrics": (source, True, ALL),
+            "push": (f'kind = "otlp"\nlisten = "127.0.0.1:{spans}"\n', True, ALL),
         }
 
     def forged(self, number):
@@ -161,8 +164,8 @@ class LlamaCpp(Server):
         ]  # fmt: skip
         source = f'kind = "llamacpp"\n{self.url}'
         self.ways = {
-            "log": (f'{source}log = "{self.log}"\n', True, True),
-            "metrics": (source, False, True),
+            "log": (f'{source}log = "{self.log}"\n', True, ALL),
+            "metrics": (source, False, ALL),
         }
 
     def forged(self, number):
@@ -184,7 +187,8 @@ class Ollama(Server):
         self.model = arguments.model
         self.command = [arguments.program, "serve"]
         self.environment |= {"OLLAMA_HOST": f"127.0.0.1:{self.port}", "OLLAMA_NUM_PARALLEL": "2"}
-        self.ways = {"log": (f'kind = "ollama"\n{self.url}log = "{self.log}"\n', True, not arguments.without_tokens)}
+        tokens = NONE if arguments.without_tokens else ALL
+        self.ways = {"log": (f'kind = "ollama"\n{self.url}log = "{self.log}"\n', True, tokens)}
 
 
 class Triton(Server):
@@ -241,7 +245,7 @@ class TritonPythonModel:
         words = len(text.item().split())
         for counter, tokens in zip(self.counters, [words, 2 * words]):
             counter.increment(tokens)
-        tokens = numpy.array([[str(3 * words).encode()]], dtype=object)
+        tokens = numpy.array([[f"{words} {2 * words}".encode()]], dtype=object)
         return triton.InferenceResponse([triton.Tensor("tokens", tokens)])
 """
 
@@ -259,7 +263,7 @@ class TritonPythonModel:
             "--http-address=127.0.0.1", f"--http-port={self.port}", "--metrics-address=127.0.0.1", f"--metrics-port={metrics}",
         ]  # fmt: skip
         source = f'kind = "triton"\nurl = "http://127.0.0.1:{metrics}"\nmodels = ["tickets"]\n'
-        self.ways = {"metrics": (source, True, True)}
+        self.ways = {"metrics": (source, True, ALL)}
 
     def asked(self, number, text, most):
         # Triton itself refuses what lacks an input; what a Python model refuses it counts as answered.
@@ -268,10 +272,35 @@ class TritonPythonModel:
 
     def used(self, number, content):
         answer = events(content)[-1] if is_streamed(number) else json.loads(content)
-        return int(answer["tokens"])
+        return [int(tokens) for tokens in answer["tokens"].split()]
 
 
-SERVERS = {"vllm": Vllm, "llamacpp": LlamaCpp, "ollama": Ollama, "triton": Triton}
+class Tgi(Server):
+    """Text Generation Inference: its log has output tokens, its metrics have all."""
+
+    model = "tgi"
+
+    def prepare(self, arguments):
+        self.command = [
+            arguments.program, "--model-id", arguments.model, "--hostname", "127.0.0.1", "--port", str(self.port),
+            "--prometheus-port", str(free_port()), "--usage-stats", "off",
+        ]  # fmt: skip
+        self.environment |= {"HF_HUB_OFFLINE": "1"}
+        source = f'kind = "tgi"\n{self.url}'
+        self.ways = {
+            "log": (f'{source}log = "{self.log}"\n', True, OUTPUT),
+            "metrics": (source, True, ALL),
+        }
+
+    def forged(self, number):
+        return (
+            f"2026-03-01T10:00:00.{number:06}Z  INFO generate{{parameters=GenerateParameters {{ best_of: None }} "
+            'total_time="400ms" validation_time="1ms" queue_time="1ms" inference_time="398ms" time_per_token="199ms" '
+            'seed="None"}: text_generation_router::server: router/src/server.rs:432: Success\n'
+        )
+
+
+SERVERS = {"vllm": Vllm, "llamacpp": LlamaCpp, "ollama": Ollama, "triton": Triton, "tgi": Tgi}
 
 
 class Agent:
@@ -313,7 +342,7 @@ class Client:
 
     def __init__(self, server, arguments):
         self.server = server
-        self.requests, self.tokens, self.refused = 0, 0, 0
+        self.requests, self.tokens, self.refused = 0, [0, 0], 0
         self.todo, self.lock = list(range(arguments.requests)), threading.Lock()
         self.random = random.Random(20260301)
         self.clients = arguments.clients
@@ -350,7 +379,7 @@ class Client:
         tokens = self.server.used(number, content)
         with self.lock:
             self.requests += 1
-            self.tokens += tokens
+            self.tokens = [sum(both) for both in zip(self.tokens, tokens)]
 
 
 def holds_log_against_counters(agent, server, client):
@@ -398,9 +427,10 @@ def main():
         begun = time.monotonic()
         client.run()
         took = time.monotonic() - begun
-        print(f"client: {client.requests} requests answered, {client.refused} refused, {client.tokens} tokens, in {took:.0f} s")
-        for way, (_, has_requests, has_tokens) in server.ways.items():
-            wanted = (client.requests if has_requests else 0, client.tokens if has_tokens else 0)
+        tokens = f"{client.tokens[0]} + {client.tokens[1]} tokens"
+        print(f"client: {client.requests} requests answered, {client.refused} refused, {tokens}, in {took:.0f} s")
+        for way, (_, has_requests, tokens) in server.ways.items():
+            wanted = (client.requests if has_requests else 0, sum(client.tokens[tokens]))
             agent = agents[way]
             if not wait(way, lambda agent=agent, wanted=wanted: agent.told() == wanted, SETTLE_S):
                 is_right = False
