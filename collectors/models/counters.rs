@@ -20,7 +20,7 @@ use cms_spec::models::sample_rank;
 use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
 
-use self::book::{Book, Continues, Told};
+use self::book::{Book, Continues, QUIET_LOOKS, Told};
 use self::dialect::{Count, Dialect};
 use self::page::Page;
 use super::facts::{self, Facts};
@@ -259,10 +259,12 @@ impl Feed for Counters {
         let Some(book) = self.book.as_mut() else {
             return Ok(());
         };
+        let was_in_doubt = book.is_in_doubt();
         let told = book.turn(page, at, continues);
-        self.remarks.restarts +=
-            u64::from(matches!(continues, Continues::Anew | Continues::Partly));
-        self.remarks.beginnings += u64::from(continues != Continues::Same);
+        let is_steady = continues == Continues::Same && !was_in_doubt;
+        let is_restart = told.is_restart || continues == Continues::Partly;
+        self.remarks.restarts += u64::from(is_restart);
+        self.remarks.beginnings += u64::from(!is_steady);
         self.remarks.stranger = match continues {
             Continues::Stranger => STRANGERS_SAID_FOR,
             _ => self.remarks.stranger.saturating_sub(1),
@@ -286,6 +288,14 @@ impl Feed for Counters {
             "{}: {} series; {} requests and {} tokens told, {} restarts seen",
             self.url, remarks.series, remarks.requests, remarks.tokens, remarks.restarts
         )];
+        if self.book.as_ref().is_some_and(Book::is_in_doubt) {
+            let within = EVERY * i32::try_from(QUIET_LOOKS).unwrap_or(i32::MAX);
+            details.push(format!(
+                "its counters fell: what it counts now is told when they have only risen for {} minutes, because two \
+                 servers behind one address look like a restart",
+                within.as_mins()
+            ));
+        }
         details.extend(self.dialect.remark().map(str::to_owned));
         details.extend(self.facts.iter().flat_map(Facts::details));
         details

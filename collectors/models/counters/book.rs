@@ -1,8 +1,9 @@
 //! What is remembered of the counters of a server, and what they have grown by since.
 //!
 //! Promises: whatever a server still counts is told once, over restarts of it and of us; a series that is missing for a
-//! while is not told twice; counters of another process are a new beginning and no growth. Refuses: guessing what a
-//! server counted between our last look and its restart.
+//! while is not told twice; counters of another process are a new beginning and no growth. Where no time tells a restart
+//! from another server behind the same address, nothing is told until the counters have only risen for a while. Refuses:
+//! guessing what a server counted between our last look and its restart.
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,10 @@ const KEPT_FOR: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// Counters that fall more often within [`u32::BITS`] looks are not those of one server.
 const FALLS_MAX: u32 = 3;
 
+/// Looks in a row without a fall after which counters that fell are those of a server that was restarted. Of two servers
+/// that answer by chance, one fall and so many looks without another come in 3 of 1,000 cases; in turn, never.
+pub(super) const QUIET_LOOKS: u32 = 12;
+
 /// More than any one processor draws. A counter that shows more has been reset or lies.
 const PROCESSOR_POWER_MAX: Milliwatts = Milliwatts(5_000_000);
 
@@ -35,6 +40,24 @@ pub(super) struct Book {
     pub(super) kept: BTreeMap<Series, Counted>,
     /// One bit for each look, the newest last: whether counters fell.
     falls: u32,
+    doubt: Option<Doubt>,
+}
+
+/// Counters fell and no time says why: a restart, or the page of another server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Doubt {
+    /// Looks since the last fall.
+    quiet: u32,
+    /// What was remembered before the first fall; nothing where it was of several servers.
+    before: Option<Before>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Before {
+    at: Timestamp,
+    kept: BTreeMap<Series, Counted>,
+    /// All counters are of one process, and begin anew with it.
+    is_one_process: bool,
 }
 
 /// How a page continues what is remembered.
@@ -46,6 +69,11 @@ pub(super) enum Continues {
     Partly,
     /// The server was restarted in between.
     Anew,
+    /// Counters are lower than they were, and no time says why.
+    Fallen {
+        /// All of them are of one process.
+        is_one_process: bool,
+    },
     /// It is the page of another process, which already ran when we looked last.
     Stranger,
 }
@@ -67,6 +95,8 @@ pub(super) struct Told {
     pub(super) over_ms: u64,
     /// Series for which there was no room.
     pub(super) dropped: u64,
+    /// Whether the server, or a model of it, has begun anew.
+    pub(super) is_restart: bool,
 }
 
 impl Grown {
@@ -95,6 +125,7 @@ impl Book {
             started_ms: page.started_ms,
             kept: page.series,
             falls: 0,
+            doubt: None,
         }
     }
 
@@ -109,6 +140,24 @@ impl Book {
             started_ms,
             kept,
             falls: 0,
+            doubt: None,
+        }
+    }
+
+    /// Whether nothing is told because counters fell.
+    pub(super) const fn is_in_doubt(&self) -> bool {
+        self.doubt.is_some()
+    }
+
+    /// When the counters were read that a restart of ours goes on from, and these; nothing where they are of several
+    /// servers.
+    pub(super) fn lasting(&self) -> Option<(Timestamp, &BTreeMap<Series, Counted>)> {
+        match &self.doubt {
+            None => Some((self.at, &self.kept)),
+            Some(doubt) => doubt
+                .before
+                .as_ref()
+                .map(|before| (before.at, &before.kept)),
         }
     }
 
@@ -143,6 +192,7 @@ impl Book {
         } else {
             Continues::Partly
         };
+        let mut has_fallen = false;
         let mut continues = Continues::Same;
         for (series, now) in &page.series {
             let Some(before) = self.kept.get(series) else {
@@ -154,10 +204,13 @@ impl Book {
                     _ => continues = anew,
                 },
                 _ if now.value < before.value && series.count != Count::Energy => {
-                    continues = anew;
+                    has_fallen = true;
                 }
                 _ => {}
             }
+        }
+        if has_fallen && continues == Continues::Same {
+            continues = Continues::Fallen { is_one_process };
         }
         if continues != Continues::Same && (self.falls << 1 | 1).count_ones() > FALLS_MAX {
             return Continues::Stranger;
@@ -167,20 +220,66 @@ impl Book {
 
     /// Turns to the next page.
     pub(super) fn turn(&mut self, page: Page, at: Timestamp, continues: Continues) -> Told {
-        let over_ms = u64::try_from(at.duration_since(self.at).as_millis()).unwrap_or(0);
+        let last_at = std::mem::replace(&mut self.at, at);
         self.falls = self.falls << 1 | u32::from(continues != Continues::Same);
         self.started_ms = page.started_ms.or(self.started_ms);
-        self.at = at;
-        if continues == Continues::Stranger {
-            self.kept = page.series;
-            return Told::default();
+        let doubt = self.doubt.take();
+        let doubt = match continues {
+            Continues::Partly | Continues::Anew => None,
+            Continues::Same => doubt.map(|doubt| Doubt {
+                quiet: doubt.quiet + 1,
+                ..doubt
+            }),
+            Continues::Fallen { is_one_process } => Some(Doubt {
+                quiet: 0,
+                before: doubt.map_or_else(
+                    || {
+                        Some(Before {
+                            at: last_at,
+                            kept: std::mem::take(&mut self.kept),
+                            is_one_process,
+                        })
+                    },
+                    |doubt| doubt.before,
+                ),
+            }),
+            // A time says which pages are of the same process.
+            Continues::Stranger if page.started_ms.is_some() => None,
+            Continues::Stranger => Some(Doubt {
+                quiet: 0,
+                before: None,
+            }),
+        };
+        match doubt {
+            None if continues == Continues::Stranger => {}
+            None => return self.grow(page, last_at, continues == Continues::Anew),
+            Some(Doubt { quiet, before }) if quiet >= QUIET_LOOKS => {
+                if let Some(before) = before {
+                    self.kept = before.kept;
+                    let told = self.grow(page, before.at, before.is_one_process);
+                    return Told {
+                        is_restart: true,
+                        ..told
+                    };
+                }
+            }
+            doubt => self.doubt = doubt,
         }
-        let before = match continues {
-            Continues::Anew => std::mem::take(&mut self.kept),
-            _ => self.kept.clone(),
+        self.kept = page.series;
+        Told::default()
+    }
+
+    /// What a page has more than what is kept, which was read at `last_at`; all of it, where the server began anew.
+    fn grow(&mut self, page: Page, last_at: Timestamp, is_anew: bool) -> Told {
+        let over_ms = u64::try_from(self.at.duration_since(last_at).as_millis()).unwrap_or(0);
+        let before = if is_anew {
+            std::mem::take(&mut self.kept)
+        } else {
+            self.kept.clone()
         };
         let mut told = Told {
             over_ms,
+            is_restart: is_anew,
             ..Told::default()
         };
         let mut energy = Energy::new(&before, Millis(over_ms));
@@ -190,7 +289,7 @@ impl Book {
                 told.dropped += 1;
                 continue;
             }
-            let last = then.filter(|_| continues != Continues::Anew);
+            let last = then.filter(|_| !is_anew);
             let on = last.and_then(|last| now.value.checked_sub(last.value));
             if series.count == Count::Energy {
                 energy.add(on);

@@ -28,8 +28,9 @@ struct Text {
 
 /// The counters of a server as text.
 pub(super) fn write(book: &Book, server: u64) -> Option<String> {
+    let (at, kept) = book.lasting()?;
     let mut numbers: BTreeMap<&Group, usize> = BTreeMap::new();
-    for counted in book.kept.values() {
+    for counted in kept.values() {
         let next = numbers.len();
         numbers.entry(&counted.group).or_insert(next);
     }
@@ -40,7 +41,7 @@ pub(super) fn write(book: &Book, server: u64) -> Option<String> {
     let text = Text {
         version: VERSION,
         server,
-        at: book.at,
+        at,
         started_ms: book.started_ms,
         groups: groups
             .iter()
@@ -49,8 +50,7 @@ pub(super) fn write(book: &Book, server: u64) -> Option<String> {
                 (word(&group.model), word(&tags.task_type), tags.complexity)
             })
             .collect(),
-        series: book
-            .kept
+        series: kept
             .iter()
             .filter_map(|(series, counted)| {
                 Some((
