@@ -171,6 +171,13 @@ impl<'a> Json<'a> {
         Ok(Some(self.literal()? == b"true"))
     }
 
+    /// Steps over a value, and says whether it is one: `null` is none.
+    pub(crate) fn is_there(&mut self) -> Result<bool, Broken> {
+        let is_null = self.peek() == Some(b'n');
+        self.skip()?;
+        Ok(!is_null)
+    }
+
     /// Steps over a value.
     pub(crate) fn skip(&mut self) -> Result<(), Broken> {
         match self.peek() {

@@ -3,6 +3,7 @@
 
     tests/bench/inference.py AGENT vllm --program VENV/bin/vllm --model DIRECTORY
     tests/bench/inference.py AGENT llamacpp --program PATH/llama-server --model FILE.gguf
+    tests/bench/inference.py AGENT sglang --program VENV/bin/python --model DIRECTORY [--without-tokens]
     OLLAMA_MODELS=DIRECTORY tests/bench/inference.py AGENT ollama --program PATH/ollama --model NAME [--without-tokens]
     tests/bench/inference.py AGENT triton --program PATH/tritonserver --model PATH/backends
     tests/bench/inference.py AGENT tgi --program PATH/text-generation-launcher --model DIRECTORY
@@ -300,7 +301,54 @@ class Tgi(Server):
         )
 
 
-SERVERS = {"vllm": Vllm, "llamacpp": LlamaCpp, "ollama": Ollama, "triton": Triton, "tgi": Tgi}
+class Sglang(Server):
+    """SGLang: records of requests, metrics and spans have tokens; before 0.5.7 (--without-tokens) only metrics do.
+
+    Where no kernels for the CPU are installed, with `without_kernels` in PYTHONPATH. Whether it is ready is asked by `/health`,
+    which asks the model: neither log nor spans may count that.
+    """
+
+    model = "tiny"
+
+    def prepare(self, arguments):
+        spans, has_tokens = free_port(), not arguments.without_tokens
+        self.command = [
+            arguments.program, "-m", "sglang.launch_server", "--model-path", arguments.model, "--served-model-name", "tiny",
+            "--host", "127.0.0.1", "--port", str(self.port), "--device", "cpu", "--attention-backend", "torch_native",
+            "--sampling-backend", "pytorch", "--disable-overlap-schedule", "--max-total-tokens", "4096",
+            "--mem-fraction-static", "0.1", "--grammar-backend", "none", "--enable-metrics", "--log-requests",
+            "--log-requests-level", "0",
+        ]  # fmt: skip
+        self.environment |= {
+            "SGLANG_USE_CPU_ENGINE": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1",
+            "SGLANG_LOG_REQUEST_HEADERS": "x-request-id",
+        }  # fmt: skip
+        source = f'kind = "sglang"\n{self.url}'
+        log = f'{source}log = "{self.log}"\n'
+        self.ways = {"log": (log, True, ALL if has_tokens else NONE), "metrics": (source, True, ALL)}
+        if has_tokens:
+            # Without its warm-up, all that is in its log before the client's requests are health checks.
+            self.command += [
+                "--skip-server-warmup", "--log-requests-format", "json", "--enable-trace",
+                "--otlp-traces-endpoint", f"127.0.0.1:{spans}",
+            ]  # fmt: skip
+            self.ways["log"] = (f'{log}from = "start"\n', True, ALL)
+            self.ways["push"] = (f'kind = "otlp"\nlisten = "127.0.0.1:{spans}"\n', True, ALL)
+            self.pushes = ("push",)
+        else:
+            self.ready = "/health_generate"
+        self.has_tokens = has_tokens
+
+    def forged(self, number):
+        now = time.strftime("%Y-%m-%d %H:%M:%S")
+        if not self.has_tokens:
+            return f'[{now}] INFO:     127.0.0.1:{40000 + number} - "POST /v1/chat/completions HTTP/1.1" 200 OK\n'
+        meta = {"id": f"forged-{number}", "finish_reason": {"type": "stop"}, "prompt_tokens": 9, "completion_tokens": 900}
+        event = {"timestamp": now.replace(" ", "T") + ".000000", "event": "request.finished", "rid": meta["id"]}
+        return f"[{now}] {json.dumps(event | {'obj': {}, 'out': {'meta_info': meta}})}\n"
+
+
+SERVERS = {"vllm": Vllm, "llamacpp": LlamaCpp, "ollama": Ollama, "sglang": Sglang, "triton": Triton, "tgi": Tgi}
 
 
 class Agent:

@@ -7,6 +7,7 @@ use cms_spec::payload::v1::Complexity;
 
 use super::super::json::whole;
 use super::super::request::{Request, Route, Tags, Word};
+use super::super::sglang::is_health_check;
 use super::super::vllm::id::Id;
 use super::super::words::{complexity, instant};
 
@@ -139,6 +140,10 @@ impl Draft {
         };
         if self.has_failed && output_tokens.unwrap_or(0) == 0 {
             return Err("that failed");
+        }
+        let asked = request_id.as_ref().map_or("", Word::as_str);
+        if is_health_check(asked, input_tokens, output_tokens) {
+            return Err("of health checks");
         }
         let spanned_ns = self.ended_ns.checked_sub(self.began_ns);
         let spanned_ns = spanned_ns.filter(|_| self.began_ns > 0);

@@ -209,6 +209,15 @@ fn met() -> Vec<(u64, Json, &'static str)> {
             "spans that ask no model",
         ),
         (
+            // SGLang 0.5: what /health asks the model.
+            0,
+            json!({
+                "gen_ai.request.id": "HEALTH_CHECK_8bf005bc", "gen_ai.response.model": "tiny", "gen_ai.usage.prompt_tokens": 1,
+                "gen_ai.usage.completion_tokens": 1,
+            }),
+            "of health checks",
+        ),
+        (
             2,
             json!({"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "exception.message": CANARY}),
             "that failed",

@@ -83,10 +83,11 @@ pub(super) fn all(
         }
         Kind::Sglang => {
             text.remark(
-                "Best: its log, a record for each request. Start the server with\n\
-                 --log-requests --log-requests-level 0 --log-requests-format json, and take this table instead of the other one:",
+                "Best: its log, a record for each request, in files of their own. Start the server with\n\
+                 --log-requests --log-requests-level 0 --log-requests-format json --log-requests-target /var/log/sglang,\n\
+                 and take this table instead of the other one:",
             );
-            text.remark(&servers.logged("sglang", "sglang.service", HELD));
+            text.remark(&servers.filed("sglang", "/var/log/sglang/*.log", HELD));
             text.remark(&format!(
                 "\nOr a span for each request: --enable-trace --otlp-traces-endpoint {OTLP}"
             ));
@@ -194,6 +195,15 @@ impl Servers<'_> {
     fn logged(&self, kind: &str, unit: &str, url: &str) -> String {
         format!(
             "{}journal = \"{unit}\"    # the unit that runs it; else log = \"/PATH\" of its output or its container's\n{}{GPUS}",
+            head(kind),
+            self.url(&format!("    # {url}"))
+        )
+    }
+
+    /// It writes files, which are held against its counters.
+    fn filed(&self, kind: &str, log: &str, url: &str) -> String {
+        format!(
+            "{}log = \"{log}\"    # not its output, into which callers can get lines\n{}{GPUS}",
             head(kind),
             self.url(&format!("    # {url}"))
         )

@@ -2,21 +2,18 @@
 //!
 //! A server that is told to log requests as JSON without their text says everything of each when it is finished; such a
 //! log is told by these records alone. So is the folder of `--export-metrics-to-file`. Any other log is told by uvicorn's
-//! access lines, which have the path. Aborted requests and answers other than 2xx are counted and not told.
-
-use std::time::Duration;
+//! access lines, which have the path. Aborted requests, answers other than 2xx and health checks are counted and not told.
 
 use jiff::Timestamp;
 use memchr::memmem;
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use crate::models::convention::{complexity, tags};
+use super::record::{Meta, Record, Unserved};
 use crate::models::exposure::Exposure;
 use crate::models::feed::{Line, LineReader, Out};
 use crate::models::logs::{counted, place_id};
 use crate::models::paths::{Access, word};
-use crate::models::request::{Request, Route, Tags, Word};
+use crate::models::request::{Request, Route};
 use crate::models::scan::Scan;
 use crate::models::zone::{Zone, civil};
 
@@ -59,6 +56,7 @@ struct Reader {
 #[derive(Default)]
 struct Counts {
     failed: u64,
+    health_checks: u64,
     unread: u64,
     is_text: bool,
 }
@@ -135,6 +133,10 @@ impl LineReader for Reader {
                 "requests that failed or were aborted, not counted as served",
             ),
             (
+                self.counts.health_checks,
+                "health checks, which ask the model for one token, not counted",
+            ),
+            (
                 self.counts.unread,
                 "records of requests that make no sense or are too long, not counted",
             ),
@@ -154,10 +156,10 @@ impl Reader {
             return;
         }
         let is_finished = scan.literal(b"finished\"").is_some();
-        let record = serde_json::from_slice::<Record<'_>>(text).ok();
+        let record = Record::read(text);
         let shows = match &record {
-            Some(record) => record.shows_prompt(),
-            None => SHOWN
+            Ok(record) => record.shows_text,
+            Err(_) => SHOWN
                 .iter()
                 .any(|shown| memmem::find(text, shown).is_some()),
         };
@@ -171,24 +173,9 @@ impl Reader {
         if !is_finished {
             return;
         }
-        let Some(Record {
-            obj: Some(asked),
-            headers,
-            out:
-                Some(Answer {
-                    meta_info: Some(meta),
-                    ..
-                }),
-            ..
-        }) = record
-        else {
-            self.counts.unread = self.counts.unread.saturating_add(1);
-            return;
-        };
         let at = line.at.or_else(|| self.clock.local(stamp?));
-        let mut tagged = asked.custom_labels.map(Labels::tags).unwrap_or_default();
-        tagged = or(tagged, headers.map(Headers::tags).unwrap_or_default());
-        self.finished(&meta, tagged, at, line.place, out);
+        let finished = record.ok().and_then(Record::finished);
+        self.finished(finished, at, line.place, out);
     }
 
     /// A line of `--export-metrics-to-file`.
@@ -202,41 +189,32 @@ impl Reader {
         if self.state.exposure.is_refused() {
             return;
         }
-        let Ok(meta) = serde_json::from_slice::<Meta<'_>>(line.text) else {
-            self.counts.unread = self.counts.unread.saturating_add(1);
-            return;
-        };
-        let at = meta.response_sent_to_client_ts.and_then(moment);
-        self.finished(&meta, Tags::default(), at.or(line.at), line.place, out);
+        let meta = Meta::read(line.text).ok();
+        let at = meta.as_ref().and_then(Meta::sent).or(line.at);
+        let finished = meta.map(|meta| meta.finished(Default::default()));
+        self.finished(finished, at, line.place, out);
     }
 
     fn finished(
         &mut self,
-        meta: &Meta<'_>,
-        tagged: Tags,
+        finished: Option<Result<Request, Unserved>>,
         at: Option<Timestamp>,
         place: u64,
         out: &mut dyn Out,
     ) {
-        if meta
-            .finish_reason
-            .as_ref()
-            .is_some_and(|reason| reason.kind == "abort")
-        {
-            self.counts.failed = self.counts.failed.saturating_add(1);
-            return;
-        }
-        let id = meta.id.and_then(|id| Word::new(id.as_bytes()));
-        let by_id = meta.id.map(|id| tags(id.as_bytes())).unwrap_or_default();
-        out.request(Request {
-            tags: or(tagged, by_id),
-            id: id.or_else(|| place_id(place)),
-            at,
-            input_tokens: meta.prompt_tokens,
-            output_tokens: meta.completion_tokens,
-            duration_ms: meta.e2e_latency.and_then(milliseconds),
-            ..Request::default()
-        });
+        let count = match finished {
+            Some(Ok(request)) => {
+                return out.request(Request {
+                    id: request.id.or_else(|| place_id(place)),
+                    at,
+                    ..request
+                });
+            }
+            Some(Err(Unserved::Aborted)) => &mut self.counts.failed,
+            Some(Err(Unserved::HealthCheck)) => &mut self.counts.health_checks,
+            None => &mut self.counts.unread,
+        };
+        *count = count.saturating_add(1);
     }
 
     fn answered(&mut self, access: Access, at: Option<Timestamp>, place: u64, out: &mut dyn Out) {
@@ -276,121 +254,4 @@ impl Reader {
             self.state.exposure.seen();
         }
     }
-}
-
-/// A record of a request; every other field is passed over.
-#[derive(Deserialize)]
-struct Record<'a> {
-    #[serde(borrow)]
-    obj: Option<Asked<'a>>,
-    headers: Option<Headers<'a>>,
-    out: Option<Answer<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Asked<'a> {
-    text: Option<IgnoredAny>,
-    input_ids: Option<IgnoredAny>,
-    input_embeds: Option<IgnoredAny>,
-    messages: Option<IgnoredAny>,
-    prompt: Option<IgnoredAny>,
-    input: Option<IgnoredAny>,
-    #[serde(borrow)]
-    custom_labels: Option<Labels<'a>>,
-}
-
-/// Labels that a caller gives in the header `x-custom-labels`.
-#[derive(Deserialize)]
-struct Labels<'a> {
-    task_type: Option<&'a str>,
-    complexity: Option<&'a str>,
-}
-
-/// Headers that `SGLANG_LOG_REQUEST_HEADERS` lets into the log.
-#[derive(Deserialize)]
-struct Headers<'a> {
-    #[serde(rename = "x-task-type")]
-    task_type: Option<&'a str>,
-    #[serde(rename = "x-complexity")]
-    complexity: Option<&'a str>,
-    #[serde(rename = "x-request-id")]
-    request_id: Option<&'a str>,
-}
-
-#[derive(Deserialize)]
-struct Answer<'a> {
-    text: Option<IgnoredAny>,
-    output_ids: Option<IgnoredAny>,
-    #[serde(borrow)]
-    meta_info: Option<Meta<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Meta<'a> {
-    id: Option<&'a str>,
-    #[serde(borrow)]
-    finish_reason: Option<Reason<'a>>,
-    prompt_tokens: Option<u64>,
-    completion_tokens: Option<u64>,
-    e2e_latency: Option<f64>,
-    response_sent_to_client_ts: Option<f64>,
-}
-
-#[derive(Deserialize)]
-struct Reason<'a> {
-    #[serde(rename = "type")]
-    kind: &'a str,
-}
-
-impl Record<'_> {
-    fn shows_prompt(&self) -> bool {
-        let asked = self.obj.as_ref().is_some_and(|asked| {
-            let shown = [&asked.text, &asked.input_ids, &asked.input_embeds];
-            let of_openai = [&asked.messages, &asked.prompt, &asked.input];
-            shown.into_iter().chain(of_openai).any(Option::is_some)
-        });
-        let answer = self.out.as_ref();
-        asked || answer.is_some_and(|answer| answer.text.is_some() || answer.output_ids.is_some())
-    }
-}
-
-impl Labels<'_> {
-    fn tags(self) -> Tags {
-        tagged(self.task_type, self.complexity)
-    }
-}
-
-impl Headers<'_> {
-    fn tags(self) -> Tags {
-        let by_id = self
-            .request_id
-            .map(|id| tags(id.as_bytes()))
-            .unwrap_or_default();
-        or(tagged(self.task_type, self.complexity), by_id)
-    }
-}
-
-fn tagged(task: Option<&str>, word: Option<&str>) -> Tags {
-    Tags {
-        task_type: task.and_then(|task| Word::new(task.as_bytes())),
-        complexity: word.and_then(|word| complexity(word.as_bytes())),
-    }
-}
-
-/// What the first says, and else the second.
-fn or(first: Tags, second: Tags) -> Tags {
-    Tags {
-        task_type: first.task_type.or(second.task_type),
-        complexity: first.complexity.or(second.complexity),
-    }
-}
-
-fn milliseconds(seconds: f64) -> Option<u64> {
-    let time = Duration::try_from_secs_f64(seconds).ok()?;
-    u64::try_from(time.as_micros().saturating_add(500) / 1_000).ok()
-}
-
-fn moment(unix: f64) -> Option<Timestamp> {
-    let since = Duration::try_from_secs_f64(unix).ok()?;
-    Timestamp::from_microsecond(i64::try_from(since.as_micros()).ok()?).ok()
 }
