@@ -316,8 +316,7 @@ class Sglang(Server):
             arguments.program, "-m", "sglang.launch_server", "--model-path", arguments.model, "--served-model-name", "tiny",
             "--host", "127.0.0.1", "--port", str(self.port), "--device", "cpu", "--attention-backend", "torch_native",
             "--sampling-backend", "pytorch", "--disable-overlap-schedule", "--max-total-tokens", "4096",
-            "--mem-fraction-static", "0.1", "--grammar-backend", "none", "--enable-metrics", "--log-requests",
-            "--log-requests-level", "0",
+            "--mem-fraction-static", "0.1", "--grammar-backend", "none", "--enable-metrics",
         ]  # fmt: skip
         self.environment |= {
             "SGLANG_USE_CPU_ENGINE": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1",
@@ -329,15 +328,16 @@ class Sglang(Server):
         if has_tokens:
             # Without its warm-up, all that is in its log before the client's requests are health checks.
             self.command += [
-                "--skip-server-warmup", "--log-requests-format", "json", "--enable-trace",
-                "--otlp-traces-endpoint", f"127.0.0.1:{spans}",
+                "--skip-server-warmup", "--log-requests", "--log-requests-level", "0", "--log-requests-format", "json",
+                "--enable-trace", "--otlp-traces-endpoint", f"127.0.0.1:{spans}",
             ]  # fmt: skip
             self.ways["log"] = (f'{log}from = "start"\n', True, ALL)
             self.ways["push"] = (f'kind = "otlp"\nlisten = "127.0.0.1:{spans}"\n', True, ALL)
             self.pushes = ("push",)
-        else:
-            self.ready = "/health_generate"
         self.has_tokens = has_tokens
+
+    def is_ready(self):
+        return super().is_ready() and (self.has_tokens or b"ready to roll" in self.log.read_bytes())
 
     def forged(self, number):
         now = time.strftime("%Y-%m-%d %H:%M:%S")

@@ -20,7 +20,7 @@ use crate::models::zone::{Zone, civil};
 const ADVICE: &str = "start SGLang with --log-requests-level 0 and --log-requests-format json";
 
 const AS_TEXT: &str = "SGLang writes requests as text, of which nothing is read: start it with \
-    --log-requests-format json and --log-requests-level 0";
+    --log-requests-format json and --log-requests-level 0, or before 0.5.7 without --log-requests";
 
 /// What a line that is too long to be read shows when it has a prompt.
 const SHOWN: [&[u8]; 4] = [
