@@ -274,7 +274,13 @@ impl Feed for Reconciled {
             };
             Some(format!("{difference}; {next}"))
         };
-        self.feed.trouble().or_else(difference)
+        let all: Vec<String> = self
+            .feed
+            .trouble()
+            .into_iter()
+            .chain(difference())
+            .collect();
+        (!all.is_empty()).then(|| all.join("; "))
     }
 
     fn caveat(&self) -> Option<String> {
@@ -357,6 +363,20 @@ mod tests {
                 });
             }
             Ok(())
+        }
+    }
+
+    /// A log with a trouble of its own.
+    struct Troubled;
+
+    #[async_trait]
+    impl Feed for Troubled {
+        async fn take(&mut self, _at: Timestamp, _out: &mut dyn Out) -> Result<(), CollectError> {
+            Ok(())
+        }
+
+        fn trouble(&self) -> Option<String> {
+            Some("a line is too long".to_owned())
         }
     }
 
@@ -460,6 +480,13 @@ mod tests {
             assert!(trouble.contains("forged"), "{trouble}");
             assert!(trouble.contains("see who may write to it"), "{trouble}");
             assert!(rig.feed.caveat().unwrap().contains("tells more than"));
+            let log = std::mem::replace(&mut rig.feed.feed, Box::new(Troubled));
+            let both = rig.feed.trouble().unwrap();
+            assert!(
+                both.starts_with("a line is too long; ") && both.contains("forged"),
+                "{both}"
+            );
+            rig.feed.feed = log;
             for _ in 0..185 {
                 rig.pass(7, 7).await;
             }
@@ -513,7 +540,7 @@ mod tests {
         // What was counted between the last look and the restart is in no page.
         rig.counted = 3;
         for _ in 0..20 {
-            rig.pass(0, 0).await;
+            rig.pass(5, 5).await;
             assert_eq!(rig.feed.trouble(), None);
         }
         rig.has_page = false;
