@@ -133,12 +133,26 @@ impl Facts {
             }
         }
         if self.kind == Kind::Ollama && is_over(self.looked, AGAIN) {
-            self.looked = Some(at);
-            self.loaded.clear();
-            let running: Tags = self.get("/api/ps").await?;
-            let running = running.models.map_or(Vec::new(), |few| few.all);
-            self.loaded = running.iter().filter_map(|one| word(&one.name)).collect();
+            self.look(at).await?;
         }
+        Ok(())
+    }
+
+    /// Whether a model may have been loaded since it was asked which ones are: none was.
+    pub(crate) fn may_have_loaded(&self) -> bool {
+        self.kind == Kind::Ollama && self.loaded.is_empty()
+    }
+
+    /// Asks Ollama which models it has loaded.
+    ///
+    /// # Errors
+    /// When it does not say so.
+    pub(crate) async fn look(&mut self, at: Timestamp) -> Result<(), CollectError> {
+        self.looked = Some(at);
+        self.loaded.clear();
+        let running: Tags = self.get("/api/ps").await?;
+        let running = running.models.map_or(Vec::new(), |few| few.all);
+        self.loaded = running.iter().filter_map(|one| word(&one.name)).collect();
         Ok(())
     }
 

@@ -12,6 +12,9 @@ use crate::{CollectError, chain};
 /// How a model is named by the digest of its weights.
 const BLOB: &str = "sha256-";
 
+/// Most requests of a tick that wait until it is asked which model was loaded for them.
+const NAMELESS_MAX: usize = 1_024;
+
 /// A feed whose server says what it serves.
 pub(super) struct WithFacts {
     pub(super) feed: Box<dyn Feed>,
@@ -27,9 +30,20 @@ impl Feed for WithFacts {
         self.failed = asked.err().map(|error| chain(&error));
         let mut named = Named {
             facts: &self.facts,
+            nameless: Vec::new(),
             out,
         };
-        self.feed.take(at, &mut named).await
+        let taken = self.feed.take(at, &mut named).await;
+        let nameless = named.nameless;
+        if !nameless.is_empty() {
+            let looked = self.facts.look(at).await;
+            self.failed = looked.err().map(|error| chain(&error));
+        }
+        for mut request in nameless {
+            request.model = self.facts.only_model().cloned();
+            out.request(request);
+        }
+        taken
     }
 
     fn checkpoint(&self) -> Option<String> {
@@ -67,6 +81,8 @@ impl Feed for WithFacts {
 /// Gives requests the name of the one model that is served, where they have none.
 struct Named<'a> {
     facts: &'a Facts,
+    /// Requests for which a model was loaded since the server was asked.
+    nameless: Vec<Request>,
     out: &'a mut dyn Out,
 }
 
@@ -85,7 +101,14 @@ impl Named<'_> {
 impl Out for Named<'_> {
     fn request(&mut self, mut request: Request) {
         request.model = self.name(request.model);
-        self.out.request(request);
+        let is_asked_for = request.model.is_none()
+            && self.facts.may_have_loaded()
+            && self.nameless.len() < NAMELESS_MAX;
+        if is_asked_for {
+            self.nameless.push(request);
+        } else {
+            self.out.request(request);
+        }
     }
 
     fn sum(&mut self, mut sum: Sum) {
@@ -143,5 +166,64 @@ impl Feed for WithGpus {
 
     fn caveat(&self) -> Option<String> {
         self.feed.caveat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::models::facts::Kind;
+    use crate::models::fake::{Fake, site};
+    use crate::models::feed::Heard;
+
+    /// A log that tells one request, without a model, at each look.
+    struct Nameless;
+
+    #[async_trait]
+    impl Feed for Nameless {
+        async fn take(&mut self, _at: Timestamp, out: &mut dyn Out) -> Result<(), CollectError> {
+            out.request(Request::default());
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_for_which_a_model_was_loaded_has_its_name() {
+        let server = Arc::new(Fake::default());
+        server.says("/api/tags", r#"{"models":[]}"#);
+        let facts = Facts::open(
+            Kind::Ollama,
+            &site("http://localhost:11434"),
+            &server.host(),
+        );
+        let mut feed = WithFacts {
+            feed: Box::new(Nameless),
+            facts: facts.unwrap(),
+            failed: None,
+        };
+        let mut heard = Heard::default();
+        let mut names = Vec::new();
+        for (second, loaded) in (0..).zip(["", "a", "a", "b"]) {
+            let models = match loaded {
+                "" => String::new(),
+                name => format!(r#"{{"name":"{name}"}}"#),
+            };
+            server.says("/api/ps", &format!(r#"{{"models":[{models}]}}"#));
+            let at = Timestamp::from_second(1_780_000_000 + second).unwrap();
+            feed.take(at, &mut heard).await.unwrap();
+            let told = std::mem::take(&mut heard.requests);
+            names.extend(told.into_iter().map(|request| request.model));
+        }
+        let names: Vec<_> = names.iter().flatten().map(Word::as_str).collect();
+        assert_eq!(
+            names,
+            ["a", "a", "a"],
+            "the second was asked for at once, the last would be in 15 s"
+        );
+        let asked = server.asked();
+        let looks = asked.iter().filter(|path| *path == "/api/ps").count();
+        assert_eq!(looks, 3, "{asked:?}");
     }
 }
