@@ -262,8 +262,7 @@ impl Feed for Counters {
         let was_in_doubt = book.is_in_doubt();
         let told = book.turn(page, at, continues);
         let is_steady = continues == Continues::Same && !was_in_doubt;
-        let is_restart = told.is_restart || continues == Continues::Partly;
-        self.remarks.restarts += u64::from(is_restart);
+        self.remarks.restarts += u64::from(told.is_restart);
         self.remarks.beginnings += u64::from(!is_steady);
         self.remarks.stranger = match continues {
             Continues::Stranger => STRANGERS_SAID_FOR,

@@ -65,8 +65,6 @@ struct Before {
 pub(super) enum Continues {
     /// The same process counts on.
     Same,
-    /// Some of the server's models count anew, the others on.
-    Partly,
     /// The server was restarted in between.
     Anew,
     /// Counters are lower than they were, and no time says why.
@@ -187,11 +185,6 @@ impl Book {
             (Some(_), Some(_)) => return Continues::Same,
             _ => {}
         }
-        let anew = if is_one_process {
-            Continues::Anew
-        } else {
-            Continues::Partly
-        };
         let mut has_fallen = false;
         let mut continues = Continues::Same;
         for (series, now) in &page.series {
@@ -201,7 +194,8 @@ impl Book {
             match (before.created_ms, now.created_ms) {
                 (Some(before), Some(now)) if differ(before, now) => match begun(now) {
                     Continues::Stranger => return Continues::Stranger,
-                    _ => continues = anew,
+                    _ if is_one_process => continues = Continues::Anew,
+                    _ => has_fallen = true,
                 },
                 _ if now.value < before.value && series.count != Count::Energy => {
                     has_fallen = true;
@@ -223,38 +217,17 @@ impl Book {
         let last_at = std::mem::replace(&mut self.at, at);
         self.falls = self.falls << 1 | u32::from(continues != Continues::Same);
         self.started_ms = page.started_ms.or(self.started_ms);
-        let doubt = self.doubt.take();
-        let doubt = match continues {
-            Continues::Partly | Continues::Anew => None,
-            Continues::Same => doubt.map(|doubt| Doubt {
-                quiet: doubt.quiet + 1,
-                ..doubt
-            }),
-            Continues::Fallen { is_one_process } => Some(Doubt {
-                quiet: 0,
-                before: doubt.map_or_else(
-                    || {
-                        Some(Before {
-                            at: last_at,
-                            kept: std::mem::take(&mut self.kept),
-                            is_one_process,
-                        })
-                    },
-                    |doubt| doubt.before,
-                ),
-            }),
-            // A time says which pages are of the same process.
-            Continues::Stranger if page.started_ms.is_some() => None,
-            Continues::Stranger => Some(Doubt {
-                quiet: 0,
-                before: None,
-            }),
-        };
-        match doubt {
-            None if continues == Continues::Stranger => {}
-            None => return self.grow(page, last_at, continues == Continues::Anew),
-            Some(Doubt { quiet, before }) if quiet >= QUIET_LOOKS => {
-                if let Some(before) = before {
+        match (continues, self.doubt.take()) {
+            (Continues::Anew, _) => return self.grow(page, last_at, true),
+            (Continues::Same, None) => return self.grow(page, last_at, false),
+            (Continues::Same, Some(doubt)) if doubt.quiet + 1 < QUIET_LOOKS => {
+                self.doubt = Some(Doubt {
+                    quiet: doubt.quiet + 1,
+                    ..doubt
+                });
+            }
+            (Continues::Same, Some(doubt)) => {
+                if let Some(before) = doubt.before {
                     self.kept = before.kept;
                     let told = self.grow(page, before.at, before.is_one_process);
                     return Told {
@@ -263,7 +236,28 @@ impl Book {
                     };
                 }
             }
-            doubt => self.doubt = doubt,
+            (Continues::Fallen { .. }, Some(doubt)) => {
+                self.doubt = Some(Doubt { quiet: 0, ..doubt });
+            }
+            (Continues::Fallen { is_one_process }, None) => {
+                let before = Before {
+                    at: last_at,
+                    kept: std::mem::take(&mut self.kept),
+                    is_one_process,
+                };
+                self.doubt = Some(Doubt {
+                    quiet: 0,
+                    before: Some(before),
+                });
+            }
+            (Continues::Stranger, _) => {
+                // A start time says which pages are of the same process.
+                let is_in_doubt = page.started_ms.is_none();
+                self.doubt = is_in_doubt.then_some(Doubt {
+                    quiet: 0,
+                    before: None,
+                });
+            }
         }
         self.kept = page.series;
         Told::default()
