@@ -35,9 +35,10 @@ impl Feed for WithFacts {
         };
         let taken = self.feed.take(at, &mut named).await;
         let nameless = named.nameless;
-        if !nameless.is_empty() {
-            let looked = self.facts.look(at).await;
-            self.failed = looked.err().map(|error| chain(&error));
+        if !nameless.is_empty()
+            && let Err(error) = self.facts.look(at).await
+        {
+            self.failed = Some(chain(&error));
         }
         for mut request in nameless {
             request.model = self.facts.only_model().cloned();
